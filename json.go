@@ -1,0 +1,520 @@
+package qwen
+
+// A strict reader of JSON.
+//
+// Every file of a checkpoint that is not weights is JSON: config.json, the tokenizer, the index of shards, and the
+// header of each safetensors file. They come from strangers, and encoding/json forgives what a loader must not:
+// it matches field names in any case, takes the last of two equal keys, reads null as "nothing" and turns broken
+// UTF-8 into U+FFFD. This reader refuses all of that and says where.
+//
+// It is a pull reader: the caller walks the document and asks for what it expects to find.
+//
+//	{"model": {"vocab": {"a": 0}, "merges": ["a b"]}}
+//
+//	err := readJSON(data, func(r *jsonReader) {
+//		r.object(func(key string) {            // called once for each field of the outer object
+//			if key == "model" {                // a field that the function does not read is checked and skipped
+//				r.object(func(key string) { … r.int() … r.array(func(i int) { … r.string() … }) })
+//			}
+//		})
+//	})
+//
+// The first error stops the walk: from then on every method returns a zero value at once, so callers need no
+// error checks of their own. The error names the place: `model.merges[17]: found a number, expected a string`.
+//
+// What is refused, beyond the grammar of RFC 8259: a second value or anything but white space after the document,
+// a key twice in one object (keys are compared after their escapes are read, in exact case), nesting deeper than 64,
+// invalid UTF-8, \u escapes that name half a surrogate pair (no Go string can hold one), numbers beyond float64.
+//
+// Numerics: float returns the nearest float64. int takes integers as written in JSON without fraction or exponent,
+// in the range of int64; 1.0, 1e3 and -0 are not integers here.
+//
+// Limits: the document is held in memory as one string, and the strings returned are parts of it. A caller that
+// keeps a few short strings of a large document should clone them, or they keep the whole document alive.
+//
+// Reference: RFC 8259. Next: config.go.
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+const maxJSONDepth = 64 // objects and arrays inside each other; a checkpoint's own files use at most 6
+
+// jsonReader is a position in a document. Methods read the value at that position and move past it.
+type jsonReader struct {
+	text string
+	pos  int
+	path []jsonStep // from the outermost value to the one being read; its length is the depth
+	err  error      // the first error; once set, nothing is read any more
+}
+
+// jsonStep is one step of a path: a key of an object, or an index of an array (then key is not used).
+type jsonStep struct {
+	key   string
+	index int // keyStep for a key, noStep before the first one
+}
+
+const (
+	keyStep = -1
+	noStep  = -2
+)
+
+// fieldError is a fault in a JSON document: the field it is in, what was found there, what was expected.
+type fieldError struct {
+	Field   string // model.merges[17]; empty for the document as a whole
+	Problem string // "found …, expected …"
+}
+
+func (e *fieldError) Error() string {
+	if e.Field == "" {
+		return e.Problem
+	}
+	return e.Field + ": " + e.Problem
+}
+
+// readJSON reads data as exactly one JSON document. value is called to read it; what it leaves unread is checked
+// and skipped. The result is the first error, of the reader or set by the caller with fail.
+func readJSON(data []byte, value func(r *jsonReader)) error {
+	r := &jsonReader{text: string(data)}
+	if !utf8.Valid(data) {
+		for r.pos < len(data) {
+			c, size := utf8.DecodeRune(data[r.pos:])
+			if c == utf8.RuneError && size == 1 {
+				break
+			}
+			r.pos += size
+		}
+		r.fail(fmt.Sprintf("byte 0x%02x at offset %d", data[r.pos], r.pos), "valid UTF-8")
+		return r.err
+	}
+	r.valueOrSkip(func() { value(r) })
+	if r.space(); r.err == nil && r.pos < len(r.text) {
+		r.syntax("nothing after the document")
+	}
+	return r.err
+}
+
+// object reads an object and calls field for each key, at the key's value.
+// A key that occurs twice is an error. What field does not read is checked and skipped.
+func (r *jsonReader) object(field func(key string)) {
+	if !r.open('{', "an object") {
+		return
+	}
+	var few [16]string // keys so far: a short list is searched, a long one (a vocabulary) becomes a set
+	keys, set := few[:0], map[string]struct{}(nil)
+	seen := func(key string) bool {
+		if set != nil {
+			n := len(set)
+			set[key] = struct{}{}
+			return len(set) == n
+		}
+		for _, k := range keys {
+			if k == key {
+				return true
+			}
+		}
+		if keys = append(keys, key); len(keys) == len(few) {
+			set = make(map[string]struct{})
+			for _, k := range keys {
+				set[k] = struct{}{}
+			}
+		}
+		return false
+	}
+	for first := true; r.more(first, '}'); first = false {
+		if r.space(); r.peek() != '"' {
+			r.syntax("a key in quotes")
+			return
+		}
+		key := r.string()
+		r.path[len(r.path)-1] = jsonStep{key, keyStep}
+		if r.err == nil && seen(key) {
+			r.fail("this key a second time", "each key once")
+		}
+		if r.space(); r.peek() != ':' {
+			r.syntax("':' after a key")
+			return
+		}
+		r.pos++
+		r.valueOrSkip(func() { field(key) })
+	}
+}
+
+// array reads an array and calls element for each index, at the element's value.
+// What element does not read is checked and skipped.
+func (r *jsonReader) array(element func(i int)) {
+	if !r.open('[', "an array") {
+		return
+	}
+	for i := 0; r.more(i == 0, ']'); i++ {
+		r.path[len(r.path)-1] = jsonStep{index: i}
+		r.valueOrSkip(func() { element(i) })
+	}
+}
+
+// open steps into an object or array: past its bracket, one level deeper.
+func (r *jsonReader) open(bracket byte, name string) bool {
+	if r.kind() != bracket {
+		r.mismatch(name)
+		return false
+	}
+	if len(r.path) == maxJSONDepth {
+		r.fail("deeper nesting", fmt.Sprintf("at most %d levels", maxJSONDepth))
+		return false
+	}
+	r.pos++
+	r.path = append(r.path, jsonStep{index: noStep})
+	return true
+}
+
+// more reports whether another element follows, and reads what lies between: a comma before every element but the
+// first, or the closing bracket, which ends the level.
+func (r *jsonReader) more(first bool, closing byte) bool {
+	if r.err != nil {
+		return false
+	}
+	r.space()
+	switch c := r.peek(); {
+	case c == closing:
+		r.pos++
+		r.path = r.path[:len(r.path)-1]
+		return false
+	case first:
+		return true
+	case c == ',':
+		r.pos++
+		return true
+	}
+	r.syntax(fmt.Sprintf("',' or '%c'", closing))
+	return false
+}
+
+// valueOrSkip calls read, and skips the value if read left it alone.
+func (r *jsonReader) valueOrSkip(read func()) {
+	if r.err != nil {
+		return
+	}
+	r.space()
+	if before := r.pos; r.pos < len(r.text) {
+		read()
+		if r.pos > before {
+			return
+		}
+	}
+	r.skip()
+}
+
+// skip reads any value, with every check, and drops it.
+func (r *jsonReader) skip() {
+	switch r.kind() {
+	case '{':
+		r.object(func(string) {})
+	case '[':
+		r.array(func(int) {})
+	case '"':
+		r.string()
+	case '0':
+		r.float()
+	case 't':
+		r.bool()
+	case 'n':
+		r.null()
+	default:
+		r.syntax("a value")
+	}
+}
+
+// kind says what comes next without reading it: '{', '[', '"', '0' for a number, 't' for true or false, 'n' for
+// null, and 0 where no value begins.
+func (r *jsonReader) kind() byte {
+	if r.err != nil {
+		return 0
+	}
+	r.space()
+	switch c := r.peek(); c {
+	case '{', '[', '"', 'n':
+		return c
+	case 't', 'f':
+		return 't'
+	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
+		return '0'
+	}
+	return 0
+}
+
+// null reads null if it comes next and says whether it did.
+func (r *jsonReader) null() bool { return r.kind() == 'n' && r.word("null") }
+
+// bool reads true or false.
+func (r *jsonReader) bool() bool {
+	if r.kind() != 't' {
+		r.mismatch("true or false")
+		return false
+	}
+	if r.text[r.pos] == 't' {
+		return r.word("true")
+	}
+	r.word("false")
+	return false
+}
+
+// word reads exactly the given word.
+func (r *jsonReader) word(w string) bool {
+	if !strings.HasPrefix(r.text[r.pos:], w) {
+		r.syntax("a value")
+		return false
+	}
+	r.pos += len(w)
+	return true
+}
+
+// int reads an integer: digits, maybe a minus sign before them, no fraction, no exponent, not -0.
+func (r *jsonReader) int() int64 {
+	text := r.number("an integer")
+	if r.err != nil {
+		return 0
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if strings.ContainsAny(text, ".eE") || text == "-0" {
+		r.fail(clip(text), "an integer")
+	} else if err != nil {
+		r.fail(clip(text), "an integer of at most 64 bits")
+	}
+	return n
+}
+
+// float reads a number.
+func (r *jsonReader) float() float64 {
+	text := r.number("a number")
+	if r.err != nil {
+		return 0
+	}
+	x, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		r.fail(clip(text), "a number in the range of float64")
+	}
+	return x
+}
+
+// number reads the text of a number:  -? (0 | [1-9][0-9]*) (. [0-9]+)? ([eE] [+-]? [0-9]+)?
+func (r *jsonReader) number(want string) string {
+	if r.kind() != '0' {
+		r.mismatch(want)
+		return ""
+	}
+	start := r.pos
+	digits := func() {
+		if c := r.peek(); c < '0' || c > '9' {
+			r.syntax("a digit")
+		}
+		for c := r.peek(); c >= '0' && c <= '9'; c = r.peek() {
+			r.pos++
+		}
+	}
+	if r.peek() == '-' {
+		r.pos++
+	}
+	if r.peek() == '0' {
+		r.pos++ // a leading 0 stands alone: what follows it cannot be a digit
+	} else {
+		digits()
+	}
+	if r.peek() == '.' {
+		r.pos++
+		digits()
+	}
+	if c := r.peek(); c == 'e' || c == 'E' {
+		r.pos++
+		if c := r.peek(); c == '+' || c == '-' {
+			r.pos++
+		}
+		digits()
+	}
+	return r.text[start:r.pos]
+}
+
+// string reads a string. Without escapes, and nearly all have none, it is a part of the document, not a copy.
+func (r *jsonReader) string() string {
+	if r.kind() != '"' {
+		r.mismatch("a string")
+		return ""
+	}
+	r.pos++
+	text, start := r.text, r.pos
+	for i := start; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			r.pos = i + 1
+			return text[start:i]
+		case c == '\\':
+			r.pos = i
+			return r.escaped(start)
+		case c < ' ':
+			r.pos = i
+			r.syntax("control characters written as escapes")
+			return ""
+		}
+	}
+	r.pos = len(text)
+	r.syntax("'\"' at the end of a string")
+	return ""
+}
+
+// escaped reads a string from start whose first backslash is at the reader's position.
+func (r *jsonReader) escaped(start int) string {
+	const letters, values = `"\/bfnrt`, "\"\\/\b\f\n\r\t"
+	var s strings.Builder
+	s.WriteString(r.text[start:r.pos])
+	for r.err == nil {
+		switch c := r.peek(); {
+		case c == '"':
+			r.pos++
+			return s.String()
+		case r.pos == len(r.text):
+			r.syntax("'\"' at the end of a string")
+		case c < ' ':
+			r.syntax("control characters written as escapes")
+		case c != '\\':
+			s.WriteByte(c)
+			r.pos++
+		default:
+			r.pos++
+			if i := strings.IndexByte(letters, r.peek()); i >= 0 {
+				s.WriteByte(values[i])
+				r.pos++
+			} else if r.peek() == 'u' {
+				s.WriteRune(r.unicodeEscape())
+			} else {
+				r.syntax(`one of " \ / b f n r t u after a backslash`)
+			}
+		}
+	}
+	return ""
+}
+
+// unicodeEscape reads uXXXX, and the second half \uXXXX where the first is a high surrogate:
+// characters past U+FFFF are written as two escapes, D800–DBFF followed by DC00–DFFF, ten bits in each.
+func (r *jsonReader) unicodeEscape() rune {
+	hex := func() rune {
+		if r.pos+5 <= len(r.text) {
+			n, err := strconv.ParseUint(r.text[r.pos+1:r.pos+5], 16, 16) // no sign or underscore passes in base 16
+			if err == nil {
+				r.pos += 5
+				return rune(n)
+			}
+		}
+		r.syntax("four hexadecimal digits after \\u")
+		return 0
+	}
+	high := hex()
+	if r.err != nil || high < 0xD800 || high > 0xDFFF {
+		return high
+	}
+	if high < 0xDC00 && strings.HasPrefix(r.text[r.pos:], `\u`) {
+		r.pos++
+		if low := hex(); low >= 0xDC00 && low <= 0xDFFF {
+			return 0x10000 + (high-0xD800)<<10 + (low - 0xDC00)
+		}
+	}
+	if r.err == nil {
+		r.fail(fmt.Sprintf("\\u%04x, half a surrogate pair", high), "\\ud800–\\udbff followed by \\udc00–\\udfff")
+	}
+	return 0
+}
+
+// space moves past white space.
+func (r *jsonReader) space() {
+	for r.pos < len(r.text) {
+		switch r.text[r.pos] {
+		case ' ', '\n', '\t', '\r':
+			r.pos++
+		default:
+			return
+		}
+	}
+}
+
+// peek returns the next byte, 0 at the end of the document.
+func (r *jsonReader) peek() byte {
+	if r.pos < len(r.text) {
+		return r.text[r.pos]
+	}
+	return 0
+}
+
+// fail sets the reader's error at the field being read. Callers use it for values that are well-formed but wrong.
+func (r *jsonReader) fail(found, expected string) {
+	if r.err == nil {
+		r.err = &fieldError{r.field(), "found " + found + ", expected " + expected}
+	}
+}
+
+// mismatch reports a value of the wrong kind.
+func (r *jsonReader) mismatch(expected string) {
+	names := map[byte]string{'{': "an object", '[': "an array", '"': "a string", '0': "a number", 't': "true or false", 'n': "null"}
+	if name := names[r.kind()]; name != "" {
+		r.fail(name, expected)
+		return
+	}
+	r.syntax(expected)
+}
+
+// syntax reports text that is not JSON.
+func (r *jsonReader) syntax(expected string) {
+	found := "the end of the file"
+	if r.pos < len(r.text) {
+		c, _ := utf8.DecodeRuneInString(r.text[r.pos:])
+		found = fmt.Sprintf("%s at byte %d", strconv.QuoteRune(c), r.pos)
+	}
+	r.fail(found, expected)
+}
+
+// field returns the path of the value being read: weight_map."model.norm.weight", model.merges[17].
+func (r *jsonReader) field() string {
+	var s strings.Builder
+	for _, step := range r.path {
+		switch {
+		case step.index >= 0:
+			fmt.Fprintf(&s, "[%d]", step.index)
+		case step.index == keyStep && s.Len() > 0:
+			s.WriteString("." + plainKey(step.key))
+		case step.index == keyStep:
+			s.WriteString(plainKey(step.key))
+		}
+	}
+	if path := s.String(); len(path) <= 400 {
+		return path
+	}
+	return clip(s.String()) // only files made to be refused nest this long
+}
+
+// plainKey returns a key as it stands if it reads as one word, else in quotes.
+func plainKey(key string) string {
+	for _, c := range key {
+		if c != '_' && c != '-' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
+			return quote(key)
+		}
+	}
+	if key == "" {
+		return `""`
+	}
+	return clip(key)
+}
+
+// quote returns found text for an error message: in quotes, escaped, and cut to 60 bytes.
+func quote(s string) string { return strconv.Quote(clip(s)) }
+
+// clip cuts text to about 60 bytes, between characters.
+func clip(s string) string {
+	if len(s) <= 60 {
+		return s
+	}
+	n := 60
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "…"
+}
