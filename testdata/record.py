@@ -67,8 +67,11 @@ TINY_ROWS = (7, 23, 41)
 TINY_HEAD = 1e-3
 
 
-def randomise(model, seed):
-    """Fills every parameter with random numbers at a scale where each of them matters."""
+def randomise(model, seed, quiet=False):
+    """Fills every parameter with random numbers at a scale where each of them matters.
+
+    quiet makes the whole residual stream small, so that the eps of every norm matters.
+    """
     rand = random(seed)
     qk_norm = model.config.model_type == "qwen3"
     for name, p in model.named_parameters():
@@ -92,6 +95,8 @@ def randomise(model, seed):
                 r[: model.config.head_dim] *= TINY_HEAD
         else:
             r = 1.5 * r / math.sqrt(fan_in)
+        if quiet and part in ("embed_tokens", "o_proj", "down_proj"):
+            r *= 3e-3
         p.copy_(r)
     return model
 
@@ -144,11 +149,12 @@ def published(**kw):
 
 
 def yarn(**kw):
-    return {"rope_type": "yarn", "rope_theta": 1000000.0, "factor": 4.0, "original_max_position_embeddings": 16, **kw}
+    return {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64, **kw}
 
 
-WIDE = dict(head_dim=16, hidden_size=20, num_attention_heads=4)  # YaRN's ramp needs more than three frequencies
-WIDE2 = dict(hidden_size=32, num_attention_heads=4, num_key_value_heads=2, head_dim=16)
+# YaRN's ramp needs more than three frequencies, and numbers with which both its ends lie inside them.
+WIDE = dict(head_dim=16, hidden_size=20, num_attention_heads=4, max_position_embeddings=256, rope_parameters=yarn())
+WIDE2 = {**WIDE, "hidden_size": 32}
 
 # name, config, dtype of a parameter by its name, shard size, edit of config.json, seed
 VARIANTS = [
@@ -159,11 +165,12 @@ VARIANTS = [
     ("qwen3-bias", qwen3(attention_bias=True), all_(BF16), None, None, 46),
     ("qwen3-group1", qwen3(num_key_value_heads=6), all_(BF16), None, None, 21),
     ("qwen3-kvheads1", qwen3(num_key_value_heads=1), all_(BF16), None, None, 18),
+    ("qwen3-quiet", qwen3(tie_word_embeddings=False, rms_norm_eps=1e-5), all_(BF16), None, None, 23),
     ("qwen3-linear", qwen3(), all_(BF16), None, published(rope_scaling={"type": "linear", "factor": 2.5}), 10),
     ("qwen3-yarn", qwen3(**WIDE), all_(BF16), None,
-     published(rope_scaling={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}), 10),
-    ("qwen3-yarn-truncate", qwen3(**WIDE, rope_parameters=yarn(truncate=False, beta_fast=4, beta_slow=0.5, factor=3)),
-     all_(BF16), None, None, 14),
+     published(rope_scaling={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}), 43),
+    ("qwen3-yarn-truncate", qwen3(**{**WIDE, "rope_parameters": yarn(truncate=False, beta_fast=4, beta_slow=0.5, factor=3)}),
+     all_(BF16), None, None, 29),
     ("qwen2-bf16-published", qwen2(), all_(BF16), None, published(max_window_layers=1), 19),
     ("qwen2-f16-untied-sharded", qwen2(tie_word_embeddings=False), all_(F16), "8KB", None, 21),
     ("qwen2-mixed", qwen2(), mixed, None, None, 43),
@@ -171,11 +178,11 @@ VARIANTS = [
     ("qwen2-odd", qwen2(hidden_size=33, head_dim=14, num_attention_heads=3, num_key_value_heads=1, intermediate_size=65),
      all_(BF16), None, None, 8),
     ("qwen2-yarn-factor", qwen2(**WIDE2), all_(BF16), None,
-     published(rope_scaling={"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16,
-                             "attention_factor": 1.3}), 10),
-    ("qwen2-yarn-mscale", qwen2(**WIDE2, max_position_embeddings=64, rope_parameters={
-        "rope_type": "yarn", "rope_theta": 10000.0, "factor": 2.0, "mscale": 1.5, "mscale_all_dim": 0.5}),
-     all_(BF16), None, None, 9),
+     published(rope_scaling={"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64,
+                             "attention_factor": 1.3}), 16),
+    ("qwen2-yarn-mscale", qwen2(**{**WIDE2, "max_position_embeddings": 64, "rope_parameters": {
+        "rope_type": "yarn", "rope_theta": 10000.0, "factor": 2.0, "mscale": 4.0, "mscale_all_dim": 0.5}}),
+     all_(BF16), None, None, 8),
     ("qwen2-stop", qwen2(), all_(BF16), None, None, 73),
 ]  # fmt: skip
 
@@ -190,7 +197,7 @@ TINY = [
 def save(folder, config, dtype_of, shard, edit, seed):
     """Writes a checkpoint as transformers does, then rewrites config.json if the style is the point."""
     cls = Qwen3ForCausalLM if config.model_type == "qwen3" else Qwen2ForCausalLM
-    model = randomise(cls(config), seed)
+    model = randomise(cls(config), seed, quiet=folder.name.endswith("quiet"))
     for name, p in model.named_parameters():
         p.data = p.data.to(dtype_of(name))
     # What the file says of itself: the type of most weights.
