@@ -1,0 +1,209 @@
+package qwen
+
+// Attention is the only place where tokens look at each other. Each token asks
+// (query), each token before it offers (key), and what is taken is a mixture of
+// the values, weighted by how well key and query match:
+//
+//	scores[s] = q·k[s] / sqrt(headDim)      for every token s that is not later
+//	probs     = softmax(scores)
+//	context   = Σ probs[s] * v[s]
+//
+// The steps around that sum, with the numbers used in the code below:
+//
+//	x ─┬─ 1 q_proj ─ 2 q_norm ─ 3 RoPE ──────────────┐
+//	   ├─ 1 k_proj ─ 2 k_norm ─ 3 RoPE ─ 4 cache ─── 5 softmax(q·k)·v ─ 6 o_proj ─ y
+//	   └─ 1 v_proj ───────────────────── 4 cache ────┘
+//
+// Grouped queries (GQA): there are fewer key and value heads than query heads,
+// and group = heads/kvHeads neighbours share one. With 6 heads and 2 kvHeads:
+//
+//	query head  0 1 2 | 3 4 5
+//	kv head     0 0 0 | 1 1 1        kvHead = h / group, and not h % kvHeads
+//
+// The cache is then three times smaller, and so is what decode must read of it.
+//
+// Causality needs no mask here: the loop over the keys of the token at position
+// pos ends after key pos. The scale 1/sqrt(headDim) keeps a sum of headDim
+// products at the size of one of them; without it softmax would pick one winner.
+//
+// Numerics: float32 throughout, as the reference's eager attention; softmax
+// subtracts the row's maximum first.
+//
+// Reference: transformers modeling_qwen3.py, Qwen3Attention.forward and
+// eager_attention_forward. GQA: Ainslie et al., 2023, arXiv 2305.13245.
+//
+// Next: ffn.go
+
+import (
+	"fmt"
+	"math"
+)
+
+// AttentionWeights are the tensors of one block's attention. A bias that the
+// model does not have is nil, and so are the norms of a Qwen2 model: presence is
+// the switch, and these are the only two differences between the families.
+type AttentionWeights struct {
+	Q            Matrix    // self_attn.q_proj.weight [heads*headDim, hidden]
+	K            Matrix    // self_attn.k_proj.weight [kvHeads*headDim, hidden]
+	V            Matrix    // self_attn.v_proj.weight [kvHeads*headDim, hidden]
+	O            Matrix    // self_attn.o_proj.weight [hidden, heads*headDim]
+	QBias        []float32 // self_attn.q_proj.bias [heads*headDim] (Qwen2, Qwen2.5)
+	KBias, VBias []float32 // self_attn.k_proj.bias, v_proj.bias [kvHeads*headDim] (Qwen2, Qwen2.5)
+	OBias        []float32 // self_attn.o_proj.bias [hidden] (Qwen3 with attention_bias)
+	QNorm, KNorm []float32 // self_attn.q_norm.weight, k_norm.weight [headDim] (Qwen3)
+}
+
+// attention returns block i's attention output for x, [seq, hidden] like x, and
+// appends the new keys and values to the cache. cos and sin are the Angles of
+// the new tokens.
+func (m *Model) attention(x []float32, i int, cos, sin []float32, cache *Cache, see Trace) []float32 {
+	w, c := m.Layers[i].Attention, m.Config
+	// 1. Project the token into what it asks, what it offers and what it gives.
+	q := Linear(x, w.Q, w.QBias) // [seq, heads*headDim]
+	see.step("self_attn.q_proj", q, w.Q.Rows)
+	k := Linear(x, w.K, w.KBias) // [seq, kvHeads*headDim]
+	see.step("self_attn.k_proj", k, w.K.Rows)
+	v := Linear(x, w.V, w.VBias) // [seq, kvHeads*headDim]
+	see.step("self_attn.v_proj", v, w.V.Rows)
+
+	// 2. Qwen3 only: bring every head to the same length, whatever the token.
+	if w.QNorm != nil {
+		q = RMSNorm(q, w.QNorm, c.Eps)
+		see.step("self_attn.q_norm", q, c.Heads, c.HeadDim)
+		k = RMSNorm(k, w.KNorm, c.Eps)
+		see.step("self_attn.k_norm", k, c.KVHeads, c.HeadDim)
+	}
+
+	// 3. Turn queries and keys to their positions. Values are not turned.
+	q = RoPE(q, cos, sin, c.HeadDim)
+	see.step("self_attn.q_rope", q, c.Heads, c.HeadDim)
+	k = RoPE(k, cos, sin, c.HeadDim)
+	see.step("self_attn.k_rope", k, c.KVHeads, c.HeadDim)
+
+	// 4. Keys and values of all tokens so far: [past+seq, kvHeads*headDim].
+	keys, values := cache.extend(i, k, v)
+
+	// 5. Each head mixes the values it matches.
+	context := Attention(q, keys, values, c.Heads, c.KVHeads, c.HeadDim, see) // [seq, heads*headDim]
+	see.step("self_attn.context", context, w.O.Cols)
+
+	// 6. Put the heads together, back to the width of the residual stream.
+	y := Linear(context, w.O, w.OBias) // [seq, hidden]
+	see.step("self_attn.o_proj", y, w.O.Rows)
+	return y
+}
+
+// Attention returns softmax(q·k / sqrt(headDim)) · v, causal, with each group of
+// heads/kvHeads query heads reading the same key and value head.
+//
+// q is [seq, heads, headDim]; k and v are [past+seq, kvHeads, headDim], the keys
+// and values of all tokens so far, of which the last seq belong to q's tokens.
+// The result is [seq, heads, headDim]. see, which may be nil, is shown the
+// probabilities, [heads, seq, past+seq], 0 where a token may not look.
+//
+// Panics if the lengths do not fit.
+func Attention(q, k, v []float32, heads, kvHeads, headDim int, see Trace) []float32 {
+	seq, total := attentionShape(q, k, v, heads, kvHeads, headDim)
+	past, group := total-seq, heads/kvHeads
+	scale := float32(1 / math.Sqrt(float64(headDim)))
+	context := make([]float32, len(q)) // [seq, heads, headDim]
+	var probs []float32
+	if see != nil {
+		probs = make([]float32, heads*seq*total)
+	}
+
+	// One unit of work is one token and one key/value head with its group of
+	// query heads: each cached row is read once for the whole group.
+	parallel(seq*kvHeads, 1, func(from, to int) {
+		scores := make([]float32, group*total)
+		for unit := from; unit < to; unit++ {
+			kvHead, t := unit/seq, unit%seq
+			visible := past + t + 1 // causality: keys 0 … past+t
+			at := (t*heads + kvHead*group) * headDim
+			queries, out := q[at:at+group*headDim], context[at:at+group*headDim]
+
+			attentionScores(scores, queries, k[kvHead*headDim:], headDim, kvHeads*headDim, visible, scale)
+			for g := range group {
+				row := scores[g*visible : (g+1)*visible]
+				softmax(row)
+				if probs != nil {
+					copy(probs[((kvHead*group+g)*seq+t)*total:], row)
+				}
+			}
+			attentionValues(out, scores, v[kvHead*headDim:], headDim, kvHeads*headDim, visible)
+		}
+	})
+	see.probs(probs, heads, seq, total)
+	return context
+}
+
+// attentionShape returns the number of new tokens and of all tokens, or panics.
+func attentionShape(q, k, v []float32, heads, kvHeads, headDim int) (seq, total int) {
+	if heads <= 0 || kvHeads <= 0 || headDim <= 0 || heads%kvHeads != 0 {
+		panic(fmt.Sprintf("qwen: Attention: heads %d, kvHeads %d, headDim %d, want positive, heads a multiple of kvHeads", heads, kvHeads, headDim))
+	}
+	seq, total = len(q)/(heads*headDim), len(k)/(kvHeads*headDim)
+	if len(q) != seq*heads*headDim || len(k) != total*kvHeads*headDim || len(v) != len(k) || seq > total {
+		panic(fmt.Sprintf("qwen: Attention: len(q) %d, len(k) %d, len(v) %d for heads %d, kvHeads %d, headDim %d", len(q), len(k), len(v), heads, kvHeads, headDim))
+	}
+	return seq, total
+}
+
+// attentionScores sets scores[g*visible+s] = q[g]·k[s]*scale for each query head
+// g of a group and each key s. q is [group, headDim]; row s of k starts at
+// s*stride and its first headDim numbers count.
+func attentionScores(scores, q, k []float32, headDim, stride, visible int, scale float32) {
+	for s := range visible {
+		key := k[s*stride : s*stride+headDim]
+		for g := 0; g*headDim < len(q); g++ {
+			scores[g*visible+s] = dot(q[g*headDim:(g+1)*headDim], key) * scale
+		}
+	}
+}
+
+// attentionValues sets out[g] = Σ probs[g*visible+s] * v[s] for each query head g
+// of a group. out is [group, headDim] and zero; row s of v starts at s*stride.
+func attentionValues(out, probs, v []float32, headDim, stride, visible int) {
+	for s := range visible {
+		value := v[s*stride : s*stride+headDim]
+		for g := 0; g*headDim < len(out); g++ {
+			p, sum := probs[g*visible+s], out[g*headDim:(g+1)*headDim]
+			for i, x := range value {
+				sum[i] += float32(p * x)
+			}
+		}
+	}
+}
+
+// Softmax returns exp(x[i]) / Σ exp(x[j]): positive numbers that sum to 1, in
+// x's order of size. The maximum is subtracted first, which changes nothing but
+// keeps exp from overflowing.
+//
+// An empty x gives an empty result.
+func Softmax(x []float32) []float32 {
+	y := append([]float32(nil), x...)
+	softmax(y)
+	return y
+}
+
+// softmax is Softmax in place.
+func softmax(x []float32) {
+	if len(x) == 0 {
+		return
+	}
+	largest := x[0] // not 0: scores may all be negative
+	for _, v := range x {
+		largest = max(largest, v)
+	}
+	var sum float32
+	for i, v := range x {
+		x[i] = exp(v - largest)
+		sum += x[i]
+	}
+	for i := range x {
+		x[i] /= sum
+	}
+}
+
+// exp returns e^x.
+func exp(x float32) float32 { return float32(math.Exp(float64(x))) }

@@ -1,0 +1,376 @@
+package qwen
+
+// config.json says what the network looks like: how wide, how deep, which
+// family. It exists in two styles, and both are read: as published with
+// Qwen2, 2.5 and 3, with rope_theta and rope_scaling at the top level, and as
+// transformers 5 writes it, with rope_parameters.
+//
+// Nothing that changes the numbers is guessed. Without a rope theta transformers
+// would silently take 10000, and a checkpoint trained with 1e6 would still write
+// fluent text, a little worse; here that is an error. So is every switch that
+// this package does not implement: sliding windows, other activations,
+// quantised weights, partial rotation, other RoPE types.
+//
+// generation_config.json says how to run it: which ids end an answer, and how
+// the authors sample.
+//
+// Reference: transformers models/qwen2/configuration_qwen2.py,
+// models/qwen3/configuration_qwen3.py, modeling_rope_utils.py
+// (convert_rope_params_to_dict).
+//
+// Next: load.go
+
+import (
+	"math"
+	"strconv"
+	"strings"
+)
+
+// Config is config.json. The names in the comments are its fields.
+type Config struct {
+	ModelType     string     // model_type: "qwen2" (Qwen2 and Qwen2.5) or "qwen3"
+	Vocab         int        // vocab_size: rows of the embedding, often more than the tokenizer has tokens
+	Hidden        int        // hidden_size: width of the residual stream
+	Intermediate  int        // intermediate_size: width of the FFN
+	Layers        int        // num_hidden_layers
+	Heads         int        // num_attention_heads: query heads
+	KVHeads       int        // num_key_value_heads
+	HeadDim       int        // head_dim, or Hidden/Heads where the file has none; Heads*HeadDim need not be Hidden
+	MaxPositions  int        // max_position_embeddings: the longest context
+	Eps           float32    // rms_norm_eps
+	RoPE          RoPEConfig // rope_theta and rope_scaling, or rope_parameters
+	TieEmbeddings bool       // tie_word_embeddings: the output head is the embedding matrix
+	AttentionBias bool       // attention_bias (Qwen3 only): biases on q, k, v and o
+
+	// StopIDs are the ids that end an answer: eos_token_id of
+	// generation_config.json or, where that has none, of config.json.
+	StopIDs []int
+	// Sampling is how the authors sample, from generation_config.json: greedy
+	// unless do_sample is true.
+	Sampling Sampling
+}
+
+// maxSize bounds every number of a config that is the size of something, so that
+// no product of two of them overflows.
+const maxSize = 1 << 30
+
+// A configReader collects what config.json holds before it is judged.
+type configReader struct {
+	c        Config
+	ropeMain ropeFields  // top level: rope_theta
+	ropeSub  *ropeFields // rope_parameters, or rope_scaling if that is there
+	seen     map[string]bool
+}
+
+// ropeFields are the fields of rope_parameters or rope_scaling.
+type ropeFields struct {
+	RoPEConfig
+	kind, oldKind string // rope_type, type
+	seen          map[string]bool
+}
+
+// parseConfig reads config.json. The error names the field, what was found and
+// what was expected.
+func parseConfig(data []byte) (Config, error) {
+	p := configReader{seen: map[string]bool{}}
+	err := readJSON(data, func(r *jsonReader) {
+		r.object(func(key string) {
+			if !r.null() { // a field that is null is a field that is not there
+				p.seen[key] = true
+				p.field(r, key)
+			}
+		})
+		p.finish(r)
+	})
+	return p.c, err
+}
+
+// field reads the value of one top-level field.
+func (p *configReader) field(r *jsonReader, key string) {
+	c := &p.c
+	switch key {
+	case "model_type":
+		if c.ModelType = r.string(); c.ModelType != "qwen2" && c.ModelType != "qwen3" {
+			r.fail(quote(c.ModelType), `"qwen2" or "qwen3"`)
+		}
+	case "vocab_size":
+		c.Vocab = readSize(r)
+	case "hidden_size":
+		c.Hidden = readSize(r)
+	case "intermediate_size":
+		c.Intermediate = readSize(r)
+	case "num_hidden_layers":
+		c.Layers = readSize(r)
+	case "num_attention_heads":
+		c.Heads = readSize(r)
+	case "num_key_value_heads":
+		c.KVHeads = readSize(r)
+	case "head_dim":
+		c.HeadDim = readSize(r)
+	case "max_position_embeddings":
+		c.MaxPositions = readSize(r)
+	case "rms_norm_eps":
+		c.Eps = float32(readPositive(r))
+	case "tie_word_embeddings":
+		c.TieEmbeddings = r.bool()
+	case "attention_bias":
+		c.AttentionBias = r.bool()
+	case "eos_token_id":
+		c.StopIDs = readIDs(r)
+	case "rope_theta":
+		p.ropeMain.Theta = readPositive(r)
+	case "rope_parameters":
+		if sub := readRope(r); p.ropeSub == nil {
+			p.ropeSub = sub
+		}
+	case "rope_scaling": // where it is there and not empty, transformers reads nothing else
+		if sub := readRope(r); len(sub.seen) > 0 {
+			p.ropeSub = sub
+		}
+	case "original_max_position_embeddings":
+		p.ropeMain.OriginalMaxPositions = readPositive(r)
+	default:
+		refuseSwitch(r, key)
+	}
+}
+
+// refuseSwitch is an error for a field that asks for something that this package
+// does not do. Any other field is left for the reader to skip.
+func refuseSwitch(r *jsonReader, key string) {
+	switch key {
+	case "hidden_act":
+		if act := r.string(); act != "silu" {
+			r.fail(quote(act), `"silu"`)
+		}
+	case "use_sliding_window":
+		if r.bool() {
+			r.fail("true", "false: sliding-window attention is not implemented")
+		}
+	case "layer_types":
+		r.array(func(int) {
+			if kind := r.string(); kind != "full_attention" {
+				r.fail(quote(kind), `"full_attention": sliding-window attention is not implemented`)
+			}
+		})
+	case "partial_rotary_factor":
+		if f := r.float(); f != 1 {
+			r.fail(number(f), "1: partial rotation is not implemented")
+		}
+	case "quantization_config":
+		r.fail("a quantised checkpoint", "weights in F32, F16 or BF16")
+	}
+}
+
+// finish judges what was read: what must be there, and what must fit together.
+func (p *configReader) finish(r *jsonReader) {
+	c := &p.c
+	require := func(names ...string) {
+		for _, name := range names {
+			if !p.seen[name] {
+				r.fail("no "+name, "it to be given")
+			}
+		}
+	}
+	require("model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+		"num_key_value_heads", "vocab_size", "max_position_embeddings", "rms_norm_eps")
+	if r.err != nil {
+		return
+	}
+	if c.Heads%c.KVHeads != 0 {
+		r.fail("num_attention_heads "+strconv.Itoa(c.Heads)+" and num_key_value_heads "+strconv.Itoa(c.KVHeads), "heads to be a multiple of key/value heads")
+		return
+	}
+	if c.HeadDim == 0 {
+		if c.Hidden%c.Heads != 0 {
+			r.fail("no head_dim, hidden_size "+strconv.Itoa(c.Hidden)+" and num_attention_heads "+strconv.Itoa(c.Heads), "head_dim, or a hidden_size that is a multiple of the heads")
+			return
+		}
+		c.HeadDim = c.Hidden / c.Heads
+	}
+	if c.HeadDim%2 != 0 {
+		r.fail("a head_dim of "+strconv.Itoa(c.HeadDim), "an even number: RoPE turns pairs")
+	}
+	if c.ModelType == "qwen2" {
+		c.AttentionBias = false // the field is not Qwen2's: q, k and v always have a bias there, o never
+	}
+	p.finishRope(r)
+}
+
+// finishRope settles theta, type and the fields that the type needs.
+func (p *configReader) finishRope(r *jsonReader) {
+	sub := &ropeFields{}
+	if p.ropeSub != nil {
+		sub = p.ropeSub
+	}
+	rope := sub.RoPEConfig
+	rope.Type = "default"
+	if sub.seen["rope_type"] {
+		rope.Type = sub.kind
+	} else if sub.seen["type"] {
+		rope.Type = sub.oldKind
+	}
+	if !sub.seen["rope_theta"] {
+		if rope.Theta = p.ropeMain.Theta; rope.Theta == 0 {
+			r.fail("neither rope_theta nor rope_parameters.rope_theta", "one of them: there is no default that fits every model")
+		}
+	}
+	switch rope.Type {
+	case "default":
+	case "linear":
+		if rope.Factor == 0 {
+			r.fail("no rope factor", `"factor" for rope type "linear"`)
+		}
+	case "yarn":
+		p.finishYaRN(r, &rope, sub)
+	default:
+		r.fail("rope type "+quote(rope.Type), `"default", "linear" or "yarn"`)
+	}
+	p.c.RoPE = rope
+}
+
+// finishYaRN fills in what transformers would, and refuses what it leaves open.
+func (p *configReader) finishYaRN(r *jsonReader, rope *RoPEConfig, sub *ropeFields) {
+	top, given := p.ropeMain.OriginalMaxPositions, rope.OriginalMaxPositions
+	switch {
+	case top != 0 && given != 0 && top != given:
+		r.fail("original_max_position_embeddings "+number(top)+" and, in the rope fields, "+number(given), "the same number")
+	case given == 0 && top != 0:
+		rope.OriginalMaxPositions = top
+	case given == 0:
+		rope.OriginalMaxPositions = float64(p.c.MaxPositions)
+	}
+	if rope.Factor == 0 && sub.seen["original_max_position_embeddings"] {
+		rope.Factor = float64(p.c.MaxPositions) / rope.OriginalMaxPositions
+	}
+	if rope.Factor == 0 {
+		r.fail("no rope factor", `"factor" for rope type "yarn"`)
+	}
+	if rope.Theta == 1 {
+		r.fail("rope_theta 1", `a larger one for rope type "yarn"`)
+	}
+	if rope.BetaFast == 0 {
+		rope.BetaFast = 32
+	}
+	if rope.BetaSlow == 0 {
+		rope.BetaSlow = 1
+	}
+}
+
+// readRope reads rope_parameters or rope_scaling.
+func readRope(r *jsonReader) *ropeFields {
+	f := &ropeFields{seen: map[string]bool{}}
+	r.object(func(key string) {
+		if r.null() {
+			return
+		}
+		f.seen[key] = true
+		switch key {
+		case "rope_type":
+			f.kind = strings.Clone(r.string())
+		case "type":
+			f.oldKind = strings.Clone(r.string())
+		case "rope_theta":
+			f.Theta = readPositive(r)
+		case "factor":
+			f.Factor = readPositive(r)
+		case "original_max_position_embeddings":
+			f.OriginalMaxPositions = readPositive(r)
+		case "attention_factor":
+			factor := readPositive(r)
+			f.AttentionFactor = &factor
+		case "beta_fast":
+			f.BetaFast = readPositive(r)
+		case "beta_slow":
+			f.BetaSlow = readPositive(r)
+		case "mscale":
+			f.MScale = readPositive(r)
+		case "mscale_all_dim":
+			f.MScaleAllDim = readPositive(r)
+		case "truncate":
+			f.NoTruncate = !r.bool()
+		default:
+			refuseSwitch(r, key)
+		}
+	})
+	return f
+}
+
+// readSize reads an integer from 1 to maxSize.
+func readSize(r *jsonReader) int {
+	n := r.int()
+	if n < 1 || n > maxSize {
+		r.fail(strconv.FormatInt(n, 10), "1 to "+strconv.Itoa(maxSize))
+		return 1
+	}
+	return int(n)
+}
+
+// readPositive reads a number above 0 that float32 can hold.
+func readPositive(r *jsonReader) float64 {
+	x := r.float()
+	if narrow := float32(x); !(narrow > 0) || math.IsInf(float64(narrow), 0) {
+		r.fail(number(x), "a number above 0 in the range of float32")
+	}
+	return x
+}
+
+// readIDs reads a token id or a list of them.
+func readIDs(r *jsonReader) []int {
+	var ids []int
+	id := func() {
+		n := r.int()
+		if n < 0 || n > maxSize {
+			r.fail(strconv.FormatInt(n, 10), "a token id")
+		}
+		ids = append(ids, int(n))
+	}
+	if r.kind() == '[' {
+		r.array(func(int) { id() })
+	} else {
+		id()
+	}
+	return ids
+}
+
+// number writes x as briefly as possible.
+func number(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
+
+// parseGeneration reads generation_config.json into c.
+func parseGeneration(data []byte, c *Config) error {
+	sampled := false
+	s := Sampling{Temperature: 1, TopK: 50} // what transformers does where the file is silent
+	err := readJSON(data, func(r *jsonReader) {
+		r.object(func(key string) {
+			if r.null() {
+				return
+			}
+			switch key {
+			case "eos_token_id":
+				c.StopIDs = readIDs(r)
+			case "do_sample":
+				sampled = r.bool()
+			case "temperature":
+				s.Temperature = r.float()
+			case "top_k":
+				s.TopK = int(min(max(r.int(), -1), maxSize))
+			case "top_p":
+				s.TopP = r.float()
+			case "min_p":
+				s.MinP = r.float()
+			case "repetition_penalty":
+				s.RepetitionPenalty = r.float()
+			}
+		})
+		if problem := s.check(); problem != "" {
+			r.fail(problem, "sampling settings in their range")
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if !sampled { // greedy, but for the penalty, which transformers applies all the same
+		s = Sampling{RepetitionPenalty: s.RepetitionPenalty}
+	}
+	c.Sampling = s
+	return nil
+}

@@ -1,0 +1,223 @@
+package qwen
+
+// Generate is the loop around Forward: run the prompt (prefill), choose a token
+// from the logits, run that token (decode), choose the next, until the model
+// says stop. Prefill is bound by arithmetic, decode by reading the weights.
+//
+// Two details matter to whoever shows the text. A token is a piece of bytes, not
+// of text: an emoji may take three tokens, and half an emoji must not be
+// printed, so bytes wait until they are whole characters. And the model may end
+// its answer with any of several ids.
+//
+// Reference: transformers generation/utils.py, GenerationMixin._sample.
+//
+// Next: sample.go
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"slices"
+	"unicode/utf8"
+)
+
+// Options say how to generate. The zero value is greedy, without a limit but
+// the model's context.
+type Options struct {
+	MaxTokens  int      // most tokens to generate; 0 for no limit
+	Sampling   Sampling // how to choose; Model.Config.Sampling is what the authors use
+	IgnoreStop bool     // go on after a stop id
+	LogProbs   int      // report the log-probabilities of this many most likely tokens
+	Cache      *Cache   // continue a conversation: the longest common prefix is not computed again
+	Thinking   *bool    // Chat with Qwen3: false asks for an answer without reasoning
+}
+
+// A Token is one step of a generation.
+type Token struct {
+	ID       int
+	Text     string    // what can be shown now: whole characters, "" while one is incomplete; special tokens have none
+	Finish   string    // on the last token: "stop" (it is a stop id) or "length" (MaxTokens)
+	LogProbs []LogProb // of this step, the most likely first, if asked for
+}
+
+// A LogProb is a token that could have come, and the logarithm of its
+// probability before temperature and filters.
+type LogProb struct {
+	ID      int
+	LogProb float64
+}
+
+// Chat answers a conversation: the messages in the model's chat template, then
+// Generate. The content of a message cannot forge a turn; see Tokenizer.EncodeChat.
+func (m *Model) Chat(ctx context.Context, messages []Message, o Options) iter.Seq2[Token, error] {
+	return func(yield func(Token, error) bool) {
+		prompt, err := m.ChatIDs(messages, o)
+		if err != nil {
+			yield(Token{}, err)
+			return
+		}
+		m.Generate(ctx, prompt, o)(yield)
+	}
+}
+
+// ChatIDs returns the ids that Chat generates from.
+func (m *Model) ChatIDs(messages []Message, o Options) ([]int, error) {
+	if m.Tokenizer == nil {
+		return nil, errors.New("qwen: this model has no tokenizer.json, expected one for Chat")
+	}
+	return m.Tokenizer.EncodeChat(m.Template, messages, RenderOptions{AddGenerationPrompt: true, Thinking: o.Thinking})
+}
+
+// Generate continues prompt, a token at a time. The sequence ends after a stop
+// id, after MaxTokens, or with an error: ctx's when it is cancelled, which is
+// looked at between tokens; ErrContextFull when the context is full; those of
+// Forward.
+//
+// The texts of all tokens, joined, are what Decode gives for their ids, less the
+// special ones.
+func (m *Model) Generate(ctx context.Context, prompt []int, o Options) iter.Seq2[Token, error] {
+	return func(yield func(Token, error) bool) {
+		if err := m.generate(ctx, prompt, o, func(t Token) bool { return yield(t, nil) }); err != nil {
+			yield(Token{}, err)
+		}
+	}
+}
+
+// errStopped ends a generation whose consumer wants no more.
+var errStopped = errors.New("qwen: stopped")
+
+func (m *Model) generate(ctx context.Context, prompt []int, o Options, yield func(Token) bool) error {
+	if problem := o.check(); problem != "" {
+		return fmt.Errorf("qwen: options: %s", problem)
+	}
+	cache := o.Cache
+	if cache == nil {
+		cache = m.NewCache()
+	}
+	next, err := cache.continueWith(m, prompt)
+	if err != nil {
+		return err
+	}
+	ids := slices.Clone(prompt) // what the repetition penalty looks at
+	random := rand.New(rand.NewPCG(o.Sampling.Seed, 0))
+	text := textStream{t: m.Tokenizer}
+
+	for n := 1; ; n++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		logits, err := m.prefill(ctx, next, cache)
+		if err != nil {
+			return err
+		}
+		t := Token{ID: o.Sampling.choose(logits, ids, random)}
+		if o.LogProbs > 0 {
+			t.LogProbs = logProbs(logits, o.LogProbs)
+		}
+		if !o.IgnoreStop && slices.Contains(m.Config.StopIDs, t.ID) {
+			t.Finish, t.Text = "stop", text.rest()
+		} else if t.Text = text.add(t.ID); n == o.MaxTokens {
+			t.Finish, t.Text = "length", t.Text+text.rest()
+		}
+		if !yield(t) {
+			return nil
+		}
+		if t.Finish != "" {
+			return nil
+		}
+		ids = append(ids, t.ID)
+		next = ids[len(ids)-1:]
+	}
+}
+
+// PrefillChunk is how many tokens of a prompt go through the network at once:
+// enough that reading the weights costs little for each, few enough that the
+// intermediates stay small.
+const PrefillChunk = 256
+
+// prefill runs tokens through the network in pieces and returns the logits after
+// the last. ctx is looked at between the pieces.
+func (m *Model) prefill(ctx context.Context, tokens []int, cache *Cache) (logits []float32, err error) {
+	for len(tokens) > PrefillChunk {
+		if _, err := m.Forward(tokens[:PrefillChunk], cache); err != nil {
+			return nil, err
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		tokens = tokens[PrefillChunk:]
+	}
+	return m.Forward(tokens, cache)
+}
+
+// continueWith takes the cache back to the longest prefix that it has in common
+// with prompt and returns the rest of the prompt: at least its last token, whose
+// logits are wanted.
+func (c *Cache) continueWith(m *Model, prompt []int) ([]int, error) {
+	if c.model != m {
+		return nil, m.checkInput(prompt, c)
+	}
+	n := 0
+	for n < len(c.tokens) && n < len(prompt)-1 && c.tokens[n] == prompt[n] {
+		n++
+	}
+	c.Truncate(n)
+	return prompt[n:], nil
+}
+
+// check returns what is wrong with the options, or "".
+func (o Options) check() string {
+	switch {
+	case o.MaxTokens < 0:
+		return fmt.Sprintf("MaxTokens: found %d, expected 0 or more", o.MaxTokens)
+	case o.LogProbs < 0:
+		return fmt.Sprintf("LogProbs: found %d, expected 0 or more", o.LogProbs)
+	}
+	return o.Sampling.check()
+}
+
+// A textStream turns ids into text that ends between characters.
+type textStream struct {
+	t       *Tokenizer // nil: no text
+	pending []byte     // the beginning of a character
+}
+
+// add returns the text that is complete once id has come.
+func (s *textStream) add(id int) string {
+	if s.t == nil {
+		return ""
+	}
+	piece, special := s.t.Bytes(id)
+	if special {
+		return ""
+	}
+	s.pending = append(s.pending, piece...)
+	n := wholeCharacters(s.pending)
+	text := toText(s.pending[:n])
+	s.pending = append([]byte(nil), s.pending[n:]...)
+	return text
+}
+
+// rest returns what is left when no more ids come, as U+FFFD where it is half a
+// character.
+func (s *textStream) rest() string {
+	text := toText(s.pending)
+	s.pending = nil
+	return text
+}
+
+// wholeCharacters returns the length of b without the beginning of a character
+// at its end that later bytes may complete.
+func wholeCharacters(b []byte) int {
+	for i := len(b) - 1; i >= 0 && i >= len(b)-utf8.UTFMax; i-- {
+		if utf8.RuneStart(b[i]) {
+			if !utf8.FullRune(b[i:]) {
+				return i
+			}
+			break
+		}
+	}
+	return len(b)
+}

@@ -1,0 +1,566 @@
+package qwen
+
+// Load turns a folder into a Model: config.json, generation_config.json, the
+// weights (model.safetensors, or model.safetensors.index.json and its shards)
+// and tokenizer.json, used as they were published.
+//
+// The weights are not read but mapped: the kernel brings in a page when a Linear
+// first touches it, and programs that load the same model share the memory.
+// Loading costs the headers and the tokenizer, whatever the size of the model.
+//
+// Every tensor that the config asks for is looked up by its Hugging Face name
+// before the first token is computed, and its dtype and shape are checked. A
+// tensor that is missing is an error; nothing is made up, cast or broadcast.
+//
+// The folder comes from strangers: only regular files are read, names from the
+// index must stay in the folder, and nothing is allocated by a number of the
+// config before the weights have confirmed it. Files may be links, and may point
+// out of the folder, because the Hugging Face cache is made of such links.
+//
+// Next: cache.go
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// The kinds of LoadError, for errors.Is. A file that is not there at all is
+// fs.ErrNotExist.
+var (
+	ErrTruncated     = errors.New("file is shorter than it says")
+	ErrNotRegular    = errors.New("not a regular file")
+	ErrTooLarge      = errors.New("file is too large")
+	ErrBadHeader     = errors.New("bad safetensors header")
+	ErrMissingTensor = errors.New("missing tensor")
+	ErrShape         = errors.New("wrong shape")
+	ErrDType         = errors.New("wrong dtype")
+	ErrPath          = errors.New("name leaves the folder")
+	ErrConfig        = errors.New("bad config")
+	ErrTokenizer     = errors.New("bad tokenizer")
+	ErrClosed        = errors.New("qwen: model is closed")
+)
+
+// A LoadError says which file of a checkpoint cannot be used, and why.
+type LoadError struct {
+	File    string // as it was opened
+	Kind    error  // one of the kinds above; errors.Is finds it
+	Problem string // the tensor or field, what was found, what was expected
+}
+
+func (e *LoadError) Error() string { return "qwen: " + e.File + ": " + e.Problem }
+
+func (e *LoadError) Unwrap() error { return e.Kind }
+
+// inFile fills in the file of a LoadError, and makes one of kind out of any
+// other error.
+func inFile(file string, kind, err error) error {
+	if e := (*LoadError)(nil); errors.As(err, &e) {
+		e.File = file
+		return e
+	}
+	return &LoadError{File: file, Kind: kind, Problem: err.Error()}
+}
+
+// The largest files that are read as a whole.
+const (
+	maxConfigFile    = 16 << 20
+	maxTokenizerFile = 64 << 20
+)
+
+// A folder is where a checkpoint lies: a directory of the system, or an fs.FS.
+type folder struct {
+	dir  string // name for messages and, if fsys is nil, where the files are
+	fsys fs.FS
+}
+
+// path returns the file's name for messages.
+func (f folder) path(name string) string {
+	if f.fsys != nil {
+		return path.Join(f.dir, name)
+	}
+	return filepath.Join(f.dir, name)
+}
+
+// open opens a file and checks that it is a regular one before anything is read.
+func (f folder) open(name string) (file fs.File, size int64, err error) {
+	if f.fsys != nil {
+		file, err = f.fsys.Open(name)
+	} else {
+		file, err = openPlain(f.path(name))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, &LoadError{f.path(name), fs.ErrNotExist, "no such file"}
+	} else if err != nil {
+		return nil, 0, &LoadError{f.path(name), ErrNotRegular, "cannot be opened: " + reason(err)}
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &LoadError{f.path(name), ErrNotRegular, "found " + modeName(info.Mode()) + ", expected a regular file"}
+	}
+	if err != nil {
+		file.Close()
+		return nil, 0, inFile(f.path(name), ErrNotRegular, err)
+	}
+	return file, info.Size(), nil
+}
+
+// reason is err without the file name that package os puts in front.
+func reason(err error) string {
+	if e := (*fs.PathError)(nil); errors.As(err, &e) {
+		err = e.Err
+	}
+	return err.Error()
+}
+
+// modeName names a kind of file.
+func modeName(mode fs.FileMode) string {
+	switch {
+	case mode.IsDir():
+		return "a folder"
+	case mode&fs.ModeNamedPipe != 0:
+		return "a named pipe"
+	case mode&fs.ModeSocket != 0:
+		return "a socket"
+	}
+	return "a device"
+}
+
+// read returns a whole file of at most limit bytes.
+func (f folder) read(name string, limit int64) ([]byte, error) {
+	file, size, err := f.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if size > limit {
+		return nil, &LoadError{f.path(name), ErrTooLarge, fmt.Sprintf("found %d bytes, expected at most %d", size, limit)}
+	}
+	data := make([]byte, size)
+	if _, err := io.ReadFull(file, data); err != nil {
+		return nil, &LoadError{f.path(name), ErrTruncated, "cannot be read: " + reason(err)}
+	}
+	return data, nil
+}
+
+// mapFile returns the bytes of a file, mapped where the system can, and what
+// releases them.
+func (f folder) mapFile(name string) (data []byte, release func() error, err error) {
+	file, size, err := f.open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer file.Close()
+	if size != int64(int(size)) {
+		return nil, nil, &LoadError{f.path(name), ErrTooLarge, fmt.Sprintf("found %d bytes, more than this machine can address", size)}
+	}
+	release = func() error { return nil }
+	if plain, ok := file.(*os.File); ok && size > 0 {
+		data, release, err = mapPlain(plain, int(size))
+	} else {
+		data = make([]byte, size)
+		_, err = io.ReadFull(file, data)
+	}
+	if err != nil {
+		return nil, nil, &LoadError{f.path(name), ErrTruncated, "cannot be read: " + reason(err)}
+	}
+	return data, release, nil
+}
+
+// Load reads the checkpoint in dir. Close the model when it is no longer needed.
+//
+// Errors are of type *LoadError, or wrap one.
+func Load(dir string) (*Model, error) { return load(folder{dir: dir}) }
+
+// LoadFS is Load for a checkpoint in a file system, such as an embed.FS. It
+// reads the weights into memory.
+func LoadFS(fsys fs.FS) (*Model, error) { return load(folder{dir: ".", fsys: fsys}) }
+
+func load(f folder) (_ *Model, err error) {
+	m := &Model{}
+	defer func() {
+		if err != nil {
+			m.Close()
+		}
+	}()
+	if m.Config, err = f.config(); err != nil {
+		return nil, err
+	}
+	if m.Tokenizer, err = f.tokenizer(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if m.Tokenizer != nil {
+		if id := m.Tokenizer.maxID(); id >= m.Config.Vocab {
+			return nil, &LoadError{f.path("tokenizer.json"), ErrTokenizer, fmt.Sprintf("found token id %d, expected ids below the config's vocab_size, %d", id, m.Config.Vocab)}
+		}
+	}
+	if m.Template, err = f.template(m.Config.ModelType); err != nil {
+		return nil, err
+	}
+	weights, err := f.weights(m)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.connect(weights); err != nil {
+		return nil, err
+	}
+	m.rotary = NewRotary(m.Config.RoPE, m.Config.HeadDim)
+	return m, nil
+}
+
+// config reads config.json and, if there is one, generation_config.json.
+func (f folder) config() (Config, error) {
+	data, err := f.read("config.json", maxConfigFile)
+	if err != nil {
+		return Config{}, err
+	}
+	c, err := parseConfig(data)
+	if err != nil {
+		return Config{}, inFile(f.path("config.json"), ErrConfig, err)
+	}
+	data, err = f.read("generation_config.json", maxConfigFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, nil
+	} else if err != nil {
+		return Config{}, err
+	}
+	if err := parseGeneration(data, &c); err != nil {
+		return Config{}, inFile(f.path("generation_config.json"), ErrConfig, err)
+	}
+	return c, nil
+}
+
+// tokenizer reads tokenizer.json.
+func (f folder) tokenizer() (*Tokenizer, error) {
+	data, err := f.read("tokenizer.json", maxTokenizerFile)
+	if err != nil {
+		return nil, err
+	}
+	t, err := parseTokenizer(data)
+	if err != nil {
+		return nil, inFile(f.path("tokenizer.json"), ErrTokenizer, err)
+	}
+	return t, nil
+}
+
+// LoadTokenizer reads tokenizer.json of dir; a folder without weights will do.
+func LoadTokenizer(dir string) (*Tokenizer, error) { return folder{dir: dir}.tokenizer() }
+
+// LoadTokenizerFS is LoadTokenizer for a file system.
+func LoadTokenizerFS(fsys fs.FS) (*Tokenizer, error) { return folder{".", fsys}.tokenizer() }
+
+// weights maps the files and returns every tensor by its name, with the file it
+// lies in.
+func (f folder) weights(m *Model) (map[string]located, error) {
+	tensors, err := f.shard(m, "model.safetensors")
+	if err == nil {
+		all := make(map[string]located, len(tensors))
+		for _, t := range tensors {
+			all[t.Name] = located{t, f.path("model.safetensors")}
+		}
+		return all, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return f.shards(m)
+}
+
+// A located tensor knows its file, for messages.
+type located struct {
+	Tensor
+	file string
+}
+
+// shard maps one safetensors file.
+func (f folder) shard(m *Model, name string) ([]Tensor, error) {
+	data, release, err := f.mapFile(name)
+	if err != nil {
+		return nil, err
+	}
+	m.release = append(m.release, release)
+	tensors, _, err := ParseSafetensors(data)
+	if err != nil {
+		return nil, inFile(f.path(name), ErrBadHeader, err)
+	}
+	return tensors, nil
+}
+
+// shards maps the files that model.safetensors.index.json names. A tensor comes
+// from the file that the index gives for it, and from no other.
+func (f folder) shards(m *Model) (map[string]located, error) {
+	const index = "model.safetensors.index.json"
+	data, err := f.read(index, maxTokenizerFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &LoadError{f.path("model.safetensors"), fs.ErrNotExist, "no such file, and no " + index}
+	} else if err != nil {
+		return nil, err
+	}
+	fileOf, files, err := parseIndex(data)
+	if err != nil {
+		return nil, inFile(f.path(index), ErrConfig, err)
+	}
+	all := make(map[string]located, len(fileOf))
+	for _, name := range files {
+		tensors, err := f.shard(m, name)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range tensors {
+			if fileOf[t.Name] == name {
+				all[t.Name] = located{t, f.path(name)}
+			}
+		}
+	}
+	for tensor, name := range fileOf {
+		if _, ok := all[tensor]; !ok {
+			return nil, &LoadError{f.path(name), ErrMissingTensor, fmt.Sprintf("%s: not in the file that %s gives for it", clip(tensor), index)}
+		}
+	}
+	return all, nil
+}
+
+// parseIndex reads {"weight_map": {TENSOR: FILE, …}} and returns the map and the
+// files in order.
+func parseIndex(data []byte) (fileOf map[string]string, files []string, err error) {
+	err = readJSON(data, func(r *jsonReader) {
+		r.object(func(key string) {
+			if key != "weight_map" {
+				return
+			}
+			fileOf = map[string]string{}
+			r.object(func(tensor string) {
+				name := strings.Clone(r.string())
+				if problem := leavesFolder(name); problem && r.err == nil {
+					r.err = &LoadError{Kind: ErrPath, Problem: r.field() + ": found " + quote(name) + ", expected the name of a file in the folder"}
+				}
+				fileOf[strings.Clone(tensor)] = name
+			})
+		})
+		if fileOf == nil {
+			r.fail("no weight_map", "one")
+		}
+	})
+	for _, name := range fileOf {
+		files = append(files, name)
+	}
+	slices.Sort(files)
+	return fileOf, slices.Compact(files), err
+}
+
+// leavesFolder says whether a file name from the index could name anything but a
+// file below the folder.
+func leavesFolder(name string) bool {
+	if !filepath.IsLocal(name) || strings.ContainsAny(name, "\\\x00") {
+		return true
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if part == "" || part == "." || part == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+// connect puts every tensor that the config asks for into its place.
+func (m *Model) connect(tensors map[string]located) error {
+	c := m.Config
+	g := connector{tensors: tensors, used: map[string]bool{}}
+	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
+	qkvBias, outBias, norms := c.ModelType == "qwen2" || c.AttentionBias, c.AttentionBias, c.ModelType == "qwen3"
+
+	m.Embed = g.matrix("model.embed_tokens.weight", c.Vocab, c.Hidden)
+	for i := 0; i < c.Layers && g.err == nil; i++ { // ends at the first layer that the file does not have
+		name := func(suffix string) string { return fmt.Sprintf("model.layers.%d.%s", i, suffix) }
+		var l Layer
+		l.InputNorm = g.vector(name("input_layernorm.weight"), c.Hidden, true)
+		l.Attention = AttentionWeights{
+			Q:     g.matrix(name("self_attn.q_proj.weight"), q, c.Hidden),
+			K:     g.matrix(name("self_attn.k_proj.weight"), kv, c.Hidden),
+			V:     g.matrix(name("self_attn.v_proj.weight"), kv, c.Hidden),
+			O:     g.matrix(name("self_attn.o_proj.weight"), c.Hidden, q),
+			QBias: g.vector(name("self_attn.q_proj.bias"), q, qkvBias),
+			KBias: g.vector(name("self_attn.k_proj.bias"), kv, qkvBias),
+			VBias: g.vector(name("self_attn.v_proj.bias"), kv, qkvBias),
+			OBias: g.vector(name("self_attn.o_proj.bias"), c.Hidden, outBias),
+			QNorm: g.vector(name("self_attn.q_norm.weight"), c.HeadDim, norms),
+			KNorm: g.vector(name("self_attn.k_norm.weight"), c.HeadDim, norms),
+		}
+		l.PostNorm = g.vector(name("post_attention_layernorm.weight"), c.Hidden, true)
+		l.FFN = FFNWeights{
+			Gate: g.matrix(name("mlp.gate_proj.weight"), c.Intermediate, c.Hidden),
+			Up:   g.matrix(name("mlp.up_proj.weight"), c.Intermediate, c.Hidden),
+			Down: g.matrix(name("mlp.down_proj.weight"), c.Hidden, c.Intermediate),
+		}
+		m.Layers = append(m.Layers, l)
+	}
+	m.Norm = g.vector("model.norm.weight", c.Hidden, true)
+	m.Head = m.Embed
+	if !c.TieEmbeddings {
+		m.Head = g.matrix("lm_head.weight", c.Vocab, c.Hidden)
+	}
+	m.used = len(g.order)
+	for _, name := range slices.Sorted(maps.Keys(tensors)) {
+		if !g.used[name] {
+			g.order = append(g.order, tensors[name].Tensor)
+		}
+	}
+	m.tensors = g.order
+	return g.err
+}
+
+// Tensors returns every tensor of the checkpoint as it lies in the file: those
+// that the network uses, in the order of the forward pass, and then the others.
+func (m *Model) Tensors() []Tensor { return slices.Clone(m.tensors) }
+
+// A connector takes tensors out of the file's table and remembers the first
+// thing that was wrong.
+type connector struct {
+	tensors map[string]located
+	used    map[string]bool
+	order   []Tensor // taken so far
+	err     error
+}
+
+// take returns the tensor of that name, checked against its dtype and shape.
+func (g *connector) take(name string, shape ...int) Tensor {
+	t, ok := g.tensors[name]
+	switch {
+	case g.err != nil:
+	case !ok:
+		g.err = &LoadError{g.anyFile(), ErrMissingTensor, fmt.Sprintf("%s: not found, expected shape %v", name, shape)}
+	case t.DType != F32 && t.DType != F16 && t.DType != BF16:
+		g.err = &LoadError{t.file, ErrDType, fmt.Sprintf("%s: found dtype %s, expected F32, F16 or BF16", name, t.DType)}
+	case !slices.Equal(t.Shape, shape):
+		g.err = &LoadError{t.file, ErrShape, fmt.Sprintf("%s: found shape %s, expected %v", name, shapeText(t.Shape), shape)}
+	}
+	if g.err != nil {
+		return Tensor{}
+	}
+	g.used[name], g.order = true, append(g.order, t.Tensor)
+	return t.Tensor
+}
+
+// matrix returns the tensor [rows, cols] of that name as it lies in the file.
+func (g *connector) matrix(name string, rows, cols int) Matrix {
+	t := g.take(name, rows, cols)
+	return Matrix{t.DType, rows, cols, t.Data}
+}
+
+// vector returns the tensor [n] of that name as float32: norms and biases are
+// small, and used as they are. It returns nil if the model has no such tensor.
+func (g *connector) vector(name string, n int, present bool) []float32 {
+	if !present {
+		return nil
+	}
+	t := g.take(name, n)
+	if g.err != nil {
+		return nil
+	}
+	x := make([]float32, n)
+	widen(x, t.Data, t.DType)
+	return x
+}
+
+// anyFile names a file for the message that something is in none of them.
+func (g *connector) anyFile() string {
+	file := "model.safetensors"
+	for _, t := range g.tensors {
+		return t.file
+	}
+	return file
+}
+
+// Close releases the weights. It waits for the calls that are using them; every
+// later call returns ErrClosed. Closing twice does nothing.
+func (m *Model) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var errs []error
+	for _, release := range m.release {
+		errs = append(errs, release())
+	}
+	m.release, m.closed = nil, true
+	return errors.Join(errs...)
+}
+
+// template recognises the chat template of the folder: chat_template.jinja, or
+// chat_template in tokenizer_config.json, or the one that models of modelType
+// were published with. It is "" if this package does not know the template; Chat
+// then returns an error, and everything else works.
+func (f folder) template(modelType string) (Template, error) {
+	source := ""
+	data, err := f.read("chat_template.jinja", maxConfigFile)
+	if err == nil {
+		source = string(data)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	} else if data, err = f.read("tokenizer_config.json", maxConfigFile); err == nil {
+		if source, err = parseChatTemplate(data); err != nil {
+			return "", inFile(f.path("tokenizer_config.json"), ErrTokenizer, err)
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	t, err := templateFor(source, modelType)
+	if err != nil {
+		return "", nil
+	}
+	return t, nil
+}
+
+// parseChatTemplate returns chat_template of tokenizer_config.json: a string, or
+// a list of named ones, of which "default" counts; "" if there is none.
+func parseChatTemplate(data []byte) (source string, err error) {
+	err = readJSON(data, func(r *jsonReader) {
+		r.object(func(key string) {
+			switch {
+			case key != "chat_template" || r.null():
+			case r.kind() == '"':
+				source = r.string()
+			default:
+				r.array(func(int) {
+					var name, text string
+					r.object(func(key string) {
+						switch key {
+						case "name":
+							name = r.string()
+						case "template":
+							text = r.string()
+						}
+					})
+					if name == "default" {
+						source = text
+					}
+				})
+			}
+		})
+	})
+	return source, err
+}
+
+// LoadTemplate recognises the chat template of dir; a folder with nothing but
+// the tokenizer's files will do.
+func LoadTemplate(dir string) (Template, error) { return folder{dir: dir}.ownTemplate() }
+
+// LoadTemplateFS is LoadTemplate for a file system.
+func LoadTemplateFS(fsys fs.FS) (Template, error) { return folder{".", fsys}.ownTemplate() }
+
+func (f folder) ownTemplate() (Template, error) {
+	modelType := ""
+	if c, err := f.config(); err == nil {
+		modelType = c.ModelType
+	}
+	t, err := f.template(modelType)
+	if err == nil && t == "" {
+		err = &LoadError{f.path("tokenizer_config.json"), ErrTokenizer, "found no chat template that this package knows, expected Qwen2's, Qwen2.5's or Qwen3's"}
+	}
+	return t, err
+}

@@ -1,0 +1,183 @@
+// Package qwen runs Qwen2, Qwen2.5 and Qwen3 language models in plain Go, and is
+// written to be read.
+//
+// # What a token goes through
+//
+//	text ── tokenizer.go ──► ids                          "What" → 3838
+//	ids ─── Embed ─────────► x [seq, hidden]              one row of a table per token
+//	        ┌──────────────────────────────────────────┐
+//	        │ x += attention(RMSNorm(x))               │  tokens look at earlier ones
+//	        │ x += FFN(RMSNorm(x))                     │  each token by itself
+//	        └──────────────── once per layer ──────────┘
+//	x ───── RMSNorm, Linear ► logits [vocab]              how likely each token is next
+//	logits  sample.go ──────► id, and around again
+//
+// x is the residual stream: every layer reads it and adds to it, none replaces it.
+//
+// # Reading order
+//
+//   - qwen.go: this map, then Model.Forward and block
+//   - rmsnorm.go: the smallest component
+//   - linear.go: where the time goes
+//   - rope.go: how a token knows its place
+//   - attention.go: how tokens look at each other; grouped queries; causality
+//   - ffn.go: the gate
+//   - cache.go, generate.go: prefill and decode
+//   - config.go, load.go, safetensors.go, json.go: from a folder to a Model
+//   - tokenizer.go, chat.go: from text to ids, and from a conversation to text
+//   - sample.go: from logits to the next id
+//   - trace.go: looking at every intermediate
+//   - simd_amd64.go and simd_amd64.s: the kernels
+//   - qwen_test.go: each function held against PyTorch
+//
+// Every file opens with the problem it solves and ends its header with "Next:".
+//
+// # Use
+//
+//	m, err := qwen.Load("Qwen3-0.6B") // a folder as published on Hugging Face
+//	…
+//	for token, err := range m.Chat(ctx, []qwen.Message{{Role: "user", Content: "Hello"}}, qwen.Options{}) {
+//		…
+//		fmt.Print(token.Text)
+//	}
+//
+// A Model is immutable and safe for many goroutines; each conversation has a
+// Cache of its own.
+//
+// # What is left out
+//
+// Batches (run goroutines instead: they share the weights), training, quantised
+// weights, sliding windows, mixtures of experts, tool calls in chat templates.
+// Load refuses a checkpoint that needs one of them.
+package qwen
+
+// Next: rmsnorm.go
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// A Model is a loaded checkpoint: its config, its weights as they lie in the
+// file, its tokenizer. It is immutable, and safe for many goroutines.
+type Model struct {
+	Config    Config
+	Tokenizer *Tokenizer // nil if the folder has no tokenizer.json
+	Template  Template   // how a conversation is written
+	Embed     Matrix     // model.embed_tokens.weight [vocab, hidden]
+	Layers    []Layer
+	Norm      []float32 // model.norm.weight [hidden]
+	Head      Matrix    // lm_head.weight [vocab, hidden], or Embed if they are tied
+
+	rotary  Rotary
+	tensors []Tensor     // what Tensors returns
+	used    int          // how many of them the network uses
+	mu      sync.RWMutex // held for reading while the weights are in use
+	closed  bool
+	release []func() error // unmap the files
+}
+
+// A Layer holds the weights of one block, model.layers.N.
+type Layer struct {
+	InputNorm []float32 // input_layernorm.weight [hidden]
+	Attention AttentionWeights
+	PostNorm  []float32 // post_attention_layernorm.weight [hidden]: it comes after attention and before the FFN
+	FFN       FFNWeights
+}
+
+// Parameters returns the number of weights that the network uses, those of a tied
+// head counted once.
+func (m *Model) Parameters() int {
+	n := 0
+	for _, t := range m.tensors[:m.used] {
+		n += len(t.Data) / t.DType.Size()
+	}
+	return n
+}
+
+// ErrContextFull says that a text is longer than the model's context,
+// Config.MaxPositions tokens.
+var ErrContextFull = errors.New("qwen: context is full")
+
+// Forward runs tokens through the network and returns the logits of the token
+// that follows the last of them, [vocab]. The tokens continue what the cache
+// holds, and are added to it: a whole prompt at once (prefill), pieces of it, or
+// one token at a time (decode) give the same logits.
+//
+// It returns an error if there are no tokens, an id is not in the vocabulary,
+// the cache belongs to another model, the context is full (ErrContextFull), the
+// model is closed (ErrClosed), or the logits are not finite. The cache is then
+// as it was.
+func (m *Model) Forward(tokens []int, cache *Cache) ([]float32, error) {
+	return m.forward(tokens, cache, nil)
+}
+
+// forward is Forward, with see shown every intermediate. If see is not nil, the
+// logits of all tokens are computed, and the last's returned.
+func (m *Model) forward(tokens []int, cache *Cache, see Trace) ([]float32, error) {
+	m.mu.RLock() // Close waits
+	defer m.mu.RUnlock()
+	if err := m.checkInput(tokens, cache); err != nil {
+		return nil, err
+	}
+	c := m.Config
+
+	x := Embed(tokens, m.Embed) // [seq, hidden]
+	see.step("model.embed_tokens", x, c.Hidden)
+	cos, sin := m.rotary.Angles(cache.Len(), len(tokens)) // [seq, headDim/2]
+	for i := range m.Layers {
+		x = m.block(x, i, cos, sin, cache, see.layer(i)) // [seq, hidden]
+	}
+
+	if see == nil {
+		x = x[len(x)-c.Hidden:] // only the last token's logits are wanted
+	}
+	x = RMSNorm(x, m.Norm, c.Eps)
+	see.step("model.norm", x, c.Hidden)
+	logits := Linear(x, m.Head, nil) // [1, vocab], or [seq, vocab] for see
+	see.step("lm_head", logits, c.Vocab)
+
+	logits = logits[len(logits)-c.Vocab:]
+	if err := m.checkFinite(logits); err != nil {
+		return nil, err
+	}
+	cache.tokens = append(cache.tokens, tokens...)
+	return logits, nil
+}
+
+// block is one layer: attention and FFN, each on the normed stream, each added
+// to the stream. x is [seq, hidden], and so is the result.
+func (m *Model) block(x []float32, i int, cos, sin []float32, cache *Cache, see Trace) []float32 {
+	l, hidden := m.Layers[i], m.Config.Hidden
+	h := RMSNorm(x, l.InputNorm, m.Config.Eps)
+	see.step("input_layernorm", h, hidden)
+	x = add(x, m.attention(h, i, cos, sin, cache, see))
+	see.step("attn_residual", x, hidden)
+
+	h = RMSNorm(x, l.PostNorm, m.Config.Eps)
+	see.step("post_attention_layernorm", h, hidden)
+	x = add(x, FFN(h, l.FFN, see))
+	see.step("", x, hidden)
+	return x
+}
+
+// checkInput returns what is wrong with the arguments of Forward.
+func (m *Model) checkInput(tokens []int, cache *Cache) error {
+	switch {
+	case m.closed:
+		return ErrClosed
+	case cache == nil || cache.model != m:
+		return errors.New("qwen: the cache was made by another model, expected one of this model's NewCache")
+	case len(tokens) == 0:
+		return errors.New("qwen: found no tokens, expected at least one")
+	case cache.Len()+len(tokens) > m.Config.MaxPositions:
+		return fmt.Errorf("%w: found %d tokens, expected at most %d", ErrContextFull, cache.Len()+len(tokens), m.Config.MaxPositions)
+	}
+	for i, id := range tokens {
+		if id < 0 || id >= m.Config.Vocab {
+			return fmt.Errorf("qwen: token %d of the input: found id %d, expected 0 to %d", i, id, m.Config.Vocab-1)
+		}
+	}
+	return nil
+}

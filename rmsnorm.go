@@ -1,0 +1,58 @@
+package qwen
+
+// RMSNorm keeps the numbers that flow through the network at a size that the
+// next Linear was trained for. Every block uses it twice (before attention and
+// before the FFN), the model once more before the output head, and Qwen3 also
+// on each query and key head.
+//
+//	y[i] = x[i] / sqrt(mean(x²) + eps) * weight[i]
+//
+// LayerNorm would subtract the mean first and add a bias afterwards; RMSNorm
+// does neither. A row is scaled to length sqrt(n), and weight says how much of
+// each channel to keep. eps only matters for rows that are nearly zero.
+//
+// Numerics: the squares are summed in float64, so that the order of the sum
+// does not show in the result; one rounding to float32 for the scale, one for
+// each product, in the order of the reference: first x*scale, then *weight.
+//
+// Reference: transformers models/qwen3/modeling_qwen3.py, Qwen3RMSNorm.forward.
+//
+// Next: linear.go
+
+import (
+	"fmt"
+	"math"
+)
+
+// RMSNorm returns x / sqrt(mean(x²)+eps) * weight, row by row.
+//
+// A row has len(weight) numbers: x is [rows, n], weight is [n], the result is
+// [rows, n]. With weight of [headDim] and x of [seq, heads*headDim] every head
+// is a row of its own: that is Qwen3's q_norm and k_norm.
+//
+// Panics if weight is empty or len(x) is not a multiple of len(weight).
+func RMSNorm(x, weight []float32, eps float32) []float32 {
+	n := len(weight)
+	if n == 0 || len(x)%n != 0 {
+		panic(fmt.Sprintf("qwen: RMSNorm: len(x) %d is not a multiple of len(weight) %d", len(x), n))
+	}
+	y := make([]float32, len(x)) // [rows, n]
+	for start := 0; start < len(x); start += n {
+		row, out := x[start:start+n], y[start:start+n]
+		scale := rmsScale(row, eps)
+		for i, v := range row {
+			// torch: weight * (x * torch.rsqrt(variance + eps))
+			out[i] = v * scale * weight[i]
+		}
+	}
+	return y
+}
+
+// rmsScale returns 1 / sqrt(mean(row²) + eps).
+func rmsScale(row []float32, eps float32) float32 {
+	var sum float64
+	for _, v := range row {
+		sum += float64(v) * float64(v)
+	}
+	return float32(1 / math.Sqrt(sum/float64(len(row))+float64(eps)))
+}

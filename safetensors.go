@@ -1,0 +1,311 @@
+package qwen
+
+// A safetensors file is a JSON table of contents and then the numbers:
+//
+//	byte 0        8                  8+N
+//	     ┌────────┬──────────────────┬──────────┬─────────────┬───
+//	     │ N, u64 │ header, N bytes  │ tensor 0 │ tensor 1    │ …
+//	     └────────┴──────────────────┴──────────┴─────────────┴───
+//	header: {"__metadata__": {"format": "pt"},
+//	         "model.norm.weight": {"dtype": "BF16", "shape": [896], "data_offsets": [0, 1792]}, …}
+//
+// data_offsets count from byte 8+N. All numbers are little-endian, tensors are
+// row-major. Nothing is compressed, so a tensor can be used where it lies: the
+// loader maps the file and hands out slices of the mapping.
+//
+// The file comes from strangers. What the header claims is believed only after
+// the length of the file confirms it: tensors must follow each other without
+// holes or overlaps, begin at 0 and end with the file, and each must have exactly
+// the bytes its shape and dtype need. That leaves no room for a slice outside of
+// the file, nor for bytes that no tensor owns.
+//
+// Reference: the safetensors format, huggingface/safetensors README.md and
+// safetensors/src/tensor.rs; this reader is stricter on keys that occur twice.
+//
+// Next: load.go
+
+import (
+	"cmp"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math/bits"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// maxHeader is the longest header, in bytes, that the format allows.
+const maxHeader = 100_000_000
+
+// A DType is the type of a tensor's numbers, by its name in the file.
+type DType string
+
+// The dtypes that weights may have here. A file may hold tensors of other types.
+const (
+	F32  DType = "F32"  // IEEE single precision
+	F16  DType = "F16"  // IEEE half precision: 5 bits of exponent, 10 of fraction
+	BF16 DType = "BF16" // the upper half of an F32: 8 bits of exponent, 7 of fraction
+	I64  DType = "I64"  // two's complement, for token ids
+)
+
+// dtypeBits is the width of a number of each type that the format knows.
+var dtypeBits = map[DType]uint64{
+	"BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8,
+	"F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+	"I16": 16, "U16": 16, F16: 16, BF16: 16, "I32": 32, "U32": 32, F32: 32,
+	"C64": 64, "F64": 64, I64: 64, "U64": 64,
+}
+
+// Size returns the bytes of one number, 0 for types narrower than a byte and
+// for unknown ones.
+func (d DType) Size() int { return int(dtypeBits[d] / 8) }
+
+// A Tensor is one entry of a safetensors file.
+type Tensor struct {
+	Name  string
+	DType DType
+	Shape []int
+	Data  []byte // row-major, little-endian; may be mapped read-only
+}
+
+// Float32 returns the numbers of an F32, F16 or BF16 tensor as float32, or an
+// error that names the tensor if it has another type.
+func (t Tensor) Float32() ([]float32, error) {
+	if t.DType != F32 && t.DType != F16 && t.DType != BF16 {
+		return nil, fmt.Errorf("qwen: %s: found dtype %s, expected F32, F16 or BF16", t.Name, t.DType)
+	}
+	x := make([]float32, len(t.Data)/t.DType.Size())
+	widen(x, t.Data, t.DType)
+	return x, nil
+}
+
+// NewTensor returns x as an F32 tensor. Panics if shape does not have len(x)
+// elements.
+func NewTensor(name string, x []float32, shape ...int) Tensor {
+	n := 1
+	for _, d := range shape {
+		n *= d
+	}
+	if n != len(x) {
+		panic(fmt.Sprintf("qwen: NewTensor: %s: %d numbers for shape %v", name, len(x), shape))
+	}
+	return Tensor{name, F32, shape, NewMatrix(x, max(1, len(x))).Data}
+}
+
+// ParseSafetensors reads a whole file that lies in data. The tensors' Data are
+// parts of data; they come in the order in which they lie in the file. metadata
+// is the header's __metadata__, nil if there is none.
+//
+// An error names the tensor, what was found and what was expected. It is a
+// *LoadError, without a file name, of the kinds ErrTruncated and ErrBadHeader.
+func ParseSafetensors(data []byte) (tensors []Tensor, metadata map[string]string, err error) {
+	header, body, err := splitSafetensors(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	var entries []headerEntry
+	err = readJSON(header, func(r *jsonReader) {
+		r.object(func(name string) {
+			if name == "__metadata__" {
+				metadata = map[string]string{}
+				r.object(func(key string) { metadata[strings.Clone(key)] = strings.Clone(r.string()) })
+				return
+			}
+			entries = append(entries, readEntry(r, name))
+		})
+	})
+	if err != nil {
+		return nil, nil, &LoadError{Kind: ErrBadHeader, Problem: "header: " + err.Error()}
+	}
+	tensors, err = cutTensors(entries, body)
+	return tensors, metadata, err
+}
+
+// splitSafetensors returns the header and what follows it.
+func splitSafetensors(data []byte) (header, body []byte, err error) {
+	if len(data) < 8 {
+		return nil, nil, badFile(ErrTruncated, "header length: found %d bytes, expected at least 8", len(data))
+	}
+	n := binary.LittleEndian.Uint64(data)
+	if n > maxHeader {
+		return nil, nil, badFile(ErrBadHeader, "header length: found %d, expected at most %d", n, maxHeader)
+	}
+	if n > uint64(len(data)-8) {
+		return nil, nil, badFile(ErrTruncated, "header length: found %d, expected at most the %d bytes that follow", n, len(data)-8)
+	}
+	return data[8 : 8+n], data[8+n:], nil
+}
+
+// A headerEntry is what the header says of one tensor.
+type headerEntry struct {
+	name       string
+	dtype      DType
+	shape      []int
+	begin, end int64
+}
+
+// readEntry reads {"dtype": …, "shape": […], "data_offsets": [begin, end]}.
+func readEntry(r *jsonReader, name string) headerEntry {
+	e := headerEntry{name: strings.Clone(name), begin: -1, end: -1, shape: []int{}}
+	seen := 0
+	size := func() int64 {
+		n := r.int()
+		if n < 0 {
+			r.fail(strconv.FormatInt(n, 10), "a number that is not negative")
+		}
+		return n
+	}
+	r.object(func(key string) {
+		switch key {
+		case "dtype":
+			seen |= 1
+			text := r.string()
+			if e.dtype = DType(strings.Clone(text)); dtypeBits[e.dtype] == 0 {
+				r.fail("dtype "+quote(text), "one of the format's types, such as BF16")
+			}
+		case "shape":
+			seen |= 2
+			r.array(func(int) { e.shape = append(e.shape, int(size())) })
+		case "data_offsets":
+			seen |= 4
+			var offsets []int64
+			r.array(func(i int) {
+				if offsets = append(offsets, size()); i >= 2 {
+					r.fail("a third offset", "two: begin and end")
+				}
+			})
+			if len(offsets) == 2 {
+				e.begin, e.end = offsets[0], offsets[1]
+			} else {
+				r.fail(fmt.Sprintf("%d offsets", len(offsets)), "two: begin and end")
+			}
+		}
+	})
+	if seen != 7 {
+		r.fail("an entry without all of its fields", "dtype, shape and data_offsets")
+	}
+	return e
+}
+
+// cutTensors checks the entries against each other and against the length of the
+// body, and returns the tensors in the order of the file.
+func cutTensors(entries []headerEntry, body []byte) ([]Tensor, error) {
+	slices.SortStableFunc(entries, func(a, b headerEntry) int {
+		return cmp.Or(cmp.Compare(a.begin, b.begin), cmp.Compare(a.end, b.end))
+	})
+	tensors := make([]Tensor, 0, len(entries))
+	at := int64(0)
+	for _, e := range entries {
+		if e.begin != at || e.end < e.begin {
+			return nil, badFile(ErrBadHeader, "%s: data_offsets: found [%d, %d], expected to begin at %d, where the tensor before it ends", clip(e.name), e.begin, e.end, at)
+		}
+		size, ok := byteSize(e.shape, e.dtype)
+		if !ok || size != uint64(e.end-e.begin) {
+			return nil, badFile(ErrBadHeader, "%s: data_offsets: found %d bytes, expected %s for shape %s of %s", clip(e.name), e.end-e.begin, sizeText(size, ok), shapeText(e.shape), e.dtype)
+		}
+		if e.end > int64(len(body)) {
+			return nil, badFile(ErrTruncated, "%s: data_offsets: found end %d, expected at most the %d bytes that follow the header", clip(e.name), e.end, len(body))
+		}
+		tensors = append(tensors, Tensor{e.name, e.dtype, e.shape, body[e.begin:e.end:e.end]})
+		at = e.end
+	}
+	if at != int64(len(body)) {
+		return nil, badFile(ErrBadHeader, "file length: found %d bytes after the header, expected %d, where the last tensor ends", len(body), at)
+	}
+	return tensors, nil
+}
+
+// byteSize returns the bytes of a tensor; ok is false if they are not a whole
+// number of bytes or do not fit into 64 bits.
+func byteSize(shape []int, dtype DType) (size uint64, ok bool) {
+	size = dtypeBits[dtype]
+	for _, d := range shape {
+		high, low := bits.Mul64(size, uint64(d))
+		if high != 0 {
+			return 0, false
+		}
+		size = low
+	}
+	return size / 8, size%8 == 0
+}
+
+// sizeText is byteSize's result for an error message.
+func sizeText(size uint64, ok bool) string {
+	if !ok {
+		return "a whole number of bytes below 2^61"
+	}
+	return strconv.FormatUint(size, 10)
+}
+
+// shapeText writes a shape as [151936 896], cut if it is absurdly long.
+func shapeText(shape []int) string {
+	if len(shape) > 8 {
+		return fmt.Sprintf("%v and %d more dimensions", shape[:8], len(shape)-8)
+	}
+	return fmt.Sprint(shape)
+}
+
+// badFile is a LoadError without a file name, which the caller fills in.
+func badFile(kind error, format string, args ...any) *LoadError {
+	return &LoadError{Kind: kind, Problem: fmt.Sprintf(format, args...)}
+}
+
+// appendJSON appends s as a JSON string.
+func appendJSON(b []byte, s string) []byte {
+	quoted, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // Marshal of a string cannot fail
+	}
+	return append(b, quoted...)
+}
+
+// WriteSafetensors writes tensors as one file, in the order given, the header
+// padded so that the numbers begin at a multiple of 8. The same input gives the
+// same bytes. It returns w's error, or one that names a tensor whose Data do not
+// fit its shape, or whose name occurs twice.
+func WriteSafetensors(w io.Writer, tensors []Tensor, metadata map[string]string) error {
+	header := []byte{'{'}
+	if metadata != nil {
+		header = append(header, `"__metadata__":{`...)
+		for i, key := range slices.Sorted(maps.Keys(metadata)) {
+			if i > 0 {
+				header = append(header, ',')
+			}
+			header = appendJSON(append(appendJSON(header, key), ':'), metadata[key])
+		}
+		header = append(header, '}')
+	}
+	at, names := 0, map[string]bool{"__metadata__": true}
+	for _, t := range tensors {
+		size, ok := byteSize(t.Shape, t.DType)
+		if !ok || size != uint64(len(t.Data)) || names[t.Name] {
+			return fmt.Errorf("qwen: %s: found %d bytes for shape %s of %s, expected %s, and each name once", clip(t.Name), len(t.Data), shapeText(t.Shape), t.DType, sizeText(size, ok))
+		}
+		names[t.Name] = true
+		if len(header) > 1 {
+			header = append(header, ',')
+		}
+		header = append(appendJSON(header, t.Name), fmt.Sprintf(`:{"dtype":"%s","shape":%s,"data_offsets":[%d,%d]}`,
+			t.DType, strings.ReplaceAll(fmt.Sprint(append([]int{}, t.Shape...)), " ", ","), at, at+len(t.Data))...)
+		at += len(t.Data)
+	}
+	header = append(header, '}')
+	for len(header)%8 != 0 {
+		header = append(header, ' ')
+	}
+	if _, err := w.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(header)))); err != nil {
+		return err
+	}
+	if _, err := w.Write(header); err != nil {
+		return err
+	}
+	for _, t := range tensors {
+		if _, err := w.Write(t.Data); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,226 @@
+package qwen
+
+// Sampling chooses the next token from the logits. Greedy takes the largest;
+// anything else draws one, after bending the distribution in Hugging Face's
+// order and by its definitions:
+//
+//	1 repetition penalty   each id that occurred: l > 0 ? l/p : l*p
+//	2 temperature          l / t: below 1 sharper, above 1 flatter
+//	3 top-k                only the k largest (all that tie with the k-th stay)
+//	4 top-p                only the smallest set of the likeliest whose sum is at least p
+//	5 min-p                only those at least p times as likely as the likeliest
+//	6 draw from the softmax of what is left
+//
+// Numerics: float32, as the reference; the running sum of top-p in float64, each
+// partial sum rounded to float32 before it is compared, which is what
+// torch.cumsum does on the CPU. The random numbers are not torch's: the same seed
+// gives the same text here, not the text that it gives there.
+//
+// Reference: transformers generation/logits_process.py and
+// generation/utils.py, _get_logits_processor.
+//
+// Next: config.go
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+)
+
+// Sampling says how to choose a token. The zero value is greedy.
+type Sampling struct {
+	Temperature       float64 // 0: greedy
+	TopK              int     // 0: off
+	TopP              float64 // 0 or 1: off
+	MinP              float64 // 0: off
+	RepetitionPenalty float64 // 0 or 1: off; it counts for greedy too
+	Seed              uint64  // the same seed gives the same choices
+}
+
+// check returns what is wrong with the settings, or "".
+func (s Sampling) check() string {
+	within := func(name string, x, low, high float64) string {
+		if !(x >= low && x <= high) { // NaN is not
+			return fmt.Sprintf("%s: found %v, expected %v to %v", name, x, low, high)
+		}
+		return ""
+	}
+	return cmp.Or(
+		within("temperature", s.Temperature, 0, math.MaxFloat32),
+		within("top_p", s.TopP, 0, 1),
+		within("min_p", s.MinP, 0, 1),
+		within("repetition_penalty", s.RepetitionPenalty, 0, math.MaxFloat32),
+		within("top_k", float64(s.TopK), -1, maxSize),
+	)
+}
+
+// choose returns the id of the next token. ids are those so far, prompt included.
+func (s Sampling) choose(logits []float32, ids []int, random *rand.Rand) int {
+	scores := s.Filter(logits, ids)
+	if s.Temperature == 0 {
+		return argmax(scores)
+	}
+	return draw(scores, random.Float64())
+}
+
+// Filter returns the logits after steps 1 to 5: a removed token is at -Inf. ids
+// are the tokens so far. Greedy settings (Temperature 0) only penalise.
+func (s Sampling) Filter(logits []float32, ids []int) []float32 {
+	scores := slices.Clone(logits)
+	if s.RepetitionPenalty != 0 && s.RepetitionPenalty != 1 {
+		penalise(scores, ids, float32(s.RepetitionPenalty))
+	}
+	if s.Temperature == 0 {
+		return scores
+	}
+	if s.Temperature != 1 {
+		for i := range scores {
+			scores[i] /= float32(s.Temperature)
+		}
+	}
+	if s.TopK > 0 && s.TopK < len(scores) {
+		keepTopK(scores, s.TopK)
+	}
+	if s.TopP > 0 && s.TopP < 1 {
+		keepTopP(scores, s.TopP)
+	}
+	if s.MinP > 0 {
+		keepMinP(scores, float32(s.MinP))
+	}
+	return scores
+}
+
+var removed = float32(math.Inf(-1)) // a score that cannot be drawn
+
+// penalise makes each id that occurred less likely, once, however often it did.
+func penalise(scores []float32, ids []int, penalty float32) {
+	done := make(map[int]bool, len(ids))
+	for _, id := range ids {
+		if id < 0 || id >= len(scores) || done[id] {
+			continue
+		}
+		done[id] = true
+		if scores[id] < 0 {
+			scores[id] *= penalty
+		} else {
+			scores[id] /= penalty
+		}
+	}
+}
+
+// keepTopK removes what is smaller than the k-th largest score.
+func keepTopK(scores []float32, k int) {
+	top := largest(scores, k)
+	kth := scores[top[len(top)-1]]
+	for i, v := range scores {
+		if v < kth {
+			scores[i] = removed
+		}
+	}
+}
+
+// keepTopP removes the least likely tokens as long as their probabilities sum to
+// no more than 1-p. The likeliest always stays.
+func keepTopP(scores []float32, p float64) {
+	order := make([]int, 0, len(scores)) // the ids that are left, least likely first
+	for i, v := range scores {
+		if v > removed {
+			order = append(order, i)
+		}
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		return cmp.Or(cmp.Compare(scores[a], scores[b]), cmp.Compare(b, a))
+	})
+	probs := make([]float32, len(order))
+	for i, id := range order {
+		probs[i] = scores[id]
+	}
+	softmax(probs)
+	sum, limit := 0.0, float32(1-p)
+	for i, id := range order[:len(order)-1] {
+		if sum += float64(probs[i]); float32(sum) > limit {
+			break
+		}
+		scores[id] = removed
+	}
+}
+
+// keepMinP removes what is less than p times as likely as the likeliest.
+func keepMinP(scores []float32, p float32) {
+	probs := Softmax(scores)
+	limit := p * probs[argmax(probs)]
+	for i, v := range probs {
+		if v < limit {
+			scores[i] = removed
+		}
+	}
+}
+
+// draw returns the token at u, 0 <= u < 1, of the probabilities laid end to end.
+func draw(scores []float32, u float64) int {
+	probs := Softmax(scores)
+	total := 0.0
+	for _, p := range probs {
+		total += float64(p)
+	}
+	last, sum := 0, 0.0
+	for i, p := range probs {
+		if p == 0 {
+			continue
+		}
+		if last, sum = i, sum+float64(p); u*total < sum {
+			break
+		}
+	}
+	return last
+}
+
+// argmax returns the index of the largest number, the first of equals.
+func argmax(x []float32) int {
+	best := 0
+	for i, v := range x {
+		if v > x[best] {
+			best = i
+		}
+	}
+	return best
+}
+
+// largest returns the indices of the k largest numbers, largest first, the lower
+// index first among equals. 0 < k <= len(x).
+func largest(x []float32, k int) []int {
+	before := func(a, b int) int { return cmp.Or(cmp.Compare(x[b], x[a]), cmp.Compare(a, b)) }
+	if k > 256 { // inserting into a long list costs more than sorting everything
+		order := make([]int, len(x))
+		for i := range order {
+			order[i] = i
+		}
+		slices.SortFunc(order, before)
+		return order[:k]
+	}
+	top := make([]int, 0, k+1) // sorted
+	for i := range x {
+		if len(top) == k && x[i] <= x[top[k-1]] {
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(top, i, before)
+		top = slices.Insert(top, at, i)[:min(len(top)+1, k)]
+	}
+	return top
+}
+
+// logProbs returns the k most likely tokens with log softmax of their logits.
+func logProbs(logits []float32, k int) []LogProb {
+	peak := float64(logits[argmax(logits)])
+	sum := 0.0
+	for _, v := range logits {
+		sum += math.Exp(float64(v) - peak)
+	}
+	var out []LogProb
+	for _, id := range largest(logits, min(k, len(logits))) {
+		out = append(out, LogProb{id, float64(logits[id]) - peak - math.Log(sum)})
+	}
+	return out
+}
