@@ -1,0 +1,179 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"text/tabwriter"
+
+	"github.com/bc1a8f18/qwen"
+)
+
+// tensorStats is one row of qwen inspect. Statistics are over the finite numbers.
+type tensorStats struct {
+	Name      string     `json:"name"`
+	DType     qwen.DType `json:"dtype"`
+	Shape     []int      `json:"shape"`
+	Mean      float64    `json:"mean"`
+	Std       float64    `json:"std"`
+	Min       float64    `json:"min"`
+	Max       float64    `json:"max"`
+	NonFinite int        `json:"nonfinite"`
+	First     []float32  `json:"first"` // the first numbers, to check the index order of a loader
+}
+
+type inspection struct {
+	Config     map[string]any `json:"config"`
+	Parameters int            `json:"parameters"`
+	Tensors    []tensorStats  `json:"tensors"`
+	Warnings   []string       `json:"warnings"`
+}
+
+func setupInspect(f *flag.FlagSet) func([]string) error {
+	load := modelFlag(f)
+	layer := f.Int("layer", -1, "only the tensors of layer `N`")
+	asJSON := f.Bool("json", false, "print one JSON document")
+	return func(args []string) error {
+		if len(args) > 0 {
+			return usageError("expected no arguments")
+		}
+		m, err := load()
+		if err != nil {
+			return err
+		}
+		defer m.Close()
+		if *layer >= m.Config.Layers || *layer < 0 && given(f, "layer") {
+			return usageError(fmt.Sprintf("-layer %d, expected 0 to %d", *layer, m.Config.Layers-1))
+		}
+		doc := inspect(m, *layer)
+		if *asJSON {
+			return printJSON(doc)
+		}
+		doc.print(m)
+		return nil
+	}
+}
+
+// inspect computes the statistics of the tensors of one layer, or of all (-1).
+func inspect(m *qwen.Model, layer int) inspection {
+	doc := inspection{Config: configFields(m.Config), Tensors: []tensorStats{}, Warnings: []string{}}
+	var chosen []qwen.Tensor
+	for _, t := range m.Tensors() {
+		if layer < 0 || strings.HasPrefix(t.Name, fmt.Sprintf("model.layers.%d.", layer)) {
+			chosen = append(chosen, t)
+		}
+	}
+	doc.Tensors = make([]tensorStats, len(chosen))
+	var all sync.WaitGroup
+	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
+	for i, t := range chosen {
+		slots <- struct{}{}
+		all.Go(func() {
+			doc.Tensors[i] = stats(t)
+			<-slots
+		})
+	}
+	all.Wait()
+	used := m.Parameters()
+	doc.Parameters = used
+	for _, s := range doc.Tensors {
+		doc.Warnings = append(doc.Warnings, s.suspicions()...)
+	}
+	return doc
+}
+
+// stats looks at every number of a tensor.
+func stats(t qwen.Tensor) tensorStats {
+	s := tensorStats{Name: t.Name, DType: t.DType, Shape: append([]int{}, t.Shape...), First: []float32{}}
+	x, err := t.Float32()
+	if err != nil {
+		return s // not numbers that a network is made of
+	}
+	s.Min, s.Max = math.Inf(1), math.Inf(-1)
+	n, sum := 0, 0.0
+	for _, v := range x {
+		f := float64(v)
+		if math.IsNaN(f) || math.IsInf(f, 0) {
+			s.NonFinite++
+			continue
+		}
+		n++
+		sum += f
+		s.Min, s.Max = min(s.Min, f), max(s.Max, f)
+	}
+	if n == 0 {
+		s.Min, s.Max = 0, 0
+		return s
+	}
+	s.Mean = sum / float64(n)
+	square := 0.0
+	for _, v := range x {
+		if d := float64(v) - s.Mean; !math.IsNaN(d) && !math.IsInf(d, 0) {
+			square += d * d
+		}
+	}
+	s.Std = math.Sqrt(square / float64(n))
+	for _, v := range x[:min(4, len(x))] {
+		if f := float64(v); !math.IsNaN(f) && !math.IsInf(f, 0) {
+			s.First = append(s.First, v)
+		}
+	}
+	return s
+}
+
+// suspicions says what looks wrong about a tensor.
+func (s tensorStats) suspicions() (warnings []string) {
+	if s.NonFinite > 0 {
+		warnings = append(warnings, fmt.Sprintf("%s: %d numbers are NaN or Inf", s.Name, s.NonFinite))
+	}
+	constant := s.Min == s.Max && len(s.First) > 1
+	if constant && !strings.HasSuffix(s.Name, ".bias") {
+		warnings = append(warnings, fmt.Sprintf("%s: every number is %g: untrained?", s.Name, s.Min))
+	}
+	if strings.HasSuffix(s.Name, "norm.weight") && s.Max <= 0 && !constant {
+		warnings = append(warnings, fmt.Sprintf("%s: no weight above 0, as if 1 were to be added", s.Name))
+	}
+	return warnings
+}
+
+// configFields is the config under the names of config.json.
+func configFields(c qwen.Config) map[string]any {
+	rope := map[string]any{"rope_type": c.RoPE.Type, "rope_theta": c.RoPE.Theta}
+	if c.RoPE.Type != "default" {
+		rope["factor"] = c.RoPE.Factor
+	}
+	if c.RoPE.Type == "yarn" {
+		rope["original_max_position_embeddings"] = c.RoPE.OriginalMaxPositions
+	}
+	return map[string]any{
+		"model_type": c.ModelType, "vocab_size": c.Vocab, "hidden_size": c.Hidden, "intermediate_size": c.Intermediate,
+		"num_hidden_layers": c.Layers, "num_attention_heads": c.Heads, "num_key_value_heads": c.KVHeads, "head_dim": c.HeadDim,
+		"max_position_embeddings": c.MaxPositions, "rms_norm_eps": c.Eps, "tie_word_embeddings": c.TieEmbeddings,
+		"attention_bias": c.AttentionBias, "eos_token_id": c.StopIDs, "rope_parameters": rope,
+	}
+}
+
+// print writes the inspection as tables.
+func (doc inspection) print(m *qwen.Model) {
+	c := m.Config
+	bytes := 0
+	for _, t := range m.Tensors() {
+		bytes += len(t.Data)
+	}
+	fmt.Printf("%s: %d layers, hidden %d, intermediate %d, %d query and %d key/value heads of %d, vocab %d, context %d, rope %s theta %g, tied %v\n",
+		c.ModelType, c.Layers, c.Hidden, c.Intermediate, c.Heads, c.KVHeads, c.HeadDim, c.Vocab, c.MaxPositions, c.RoPE.Type, c.RoPE.Theta, c.TieEmbeddings)
+	fmt.Printf("%d parameters, %.1f MB of weights, %.1f KB of cache a token\n\n", doc.Parameters, float64(bytes)/1e6, float64(8*c.Layers*c.KVHeads*c.HeadDim)/1e3)
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "name\tdtype\tshape\tmean\tstd\tmin\tmax\tnonfinite\tfirst\t")
+	for _, s := range doc.Tensors {
+		fmt.Fprintf(w, "%s\t%s\t%v\t%.4g\t%.4g\t%.4g\t%.4g\t%d\t%.4g\t\n", s.Name, s.DType, s.Shape, s.Mean, s.Std, s.Min, s.Max, s.NonFinite, s.First)
+	}
+	w.Flush()
+	for _, warning := range doc.Warnings {
+		fmt.Println("warning:", warning)
+	}
+}

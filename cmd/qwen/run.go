@@ -1,0 +1,252 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/bc1a8f18/qwen"
+)
+
+// generateFlags are the flags that run and chat share.
+type generateFlags struct {
+	set                       *flag.FlagSet
+	model                     func() (*qwen.Model, error)
+	system                    *string
+	think                     **bool // nil without -think
+	n, threads                *int
+	temp, topP, minP, penalty *float64
+	topK                      *int
+	seed                      *uint64
+	ignoreEOS                 *bool
+}
+
+func newGenerateFlags(f *flag.FlagSet) generateFlags {
+	g := generateFlags{
+		set: f, model: modelFlag(f),
+		system:    f.String("system", "", "system `message`"),
+		n:         f.Int("n", 1024, "most new tokens; 0: up to the context"),
+		threads:   f.Int("threads", 0, "`threads` to use (default: all cores)"),
+		temp:      f.Float64("temp", 0, "temperature; 0 is greedy (default: the model's own; greedy with -json)"),
+		topK:      f.Int("top-k", 0, "only the `k` likeliest tokens (default: the model's own)"),
+		topP:      f.Float64("top-p", 0, "only the likeliest tokens that sum to `p` (default: the model's own)"),
+		minP:      f.Float64("min-p", 0, "only tokens at least `p` times as likely as the likeliest (default: the model's own)"),
+		penalty:   f.Float64("repetition-penalty", 0, "make tokens that occurred less likely (default: the model's own)"),
+		seed:      f.Uint64("seed", 0, "the same seed gives the same text (default: a random one)"),
+		ignoreEOS: f.Bool("ignore-eos", false, "go on after a stop token"),
+	}
+	g.think = new(*bool)
+	f.BoolFunc("think", "-think=false asks Qwen3 for an answer without reasoning", func(s string) error {
+		on, err := strconv.ParseBool(s)
+		*g.think = &on
+		return err
+	})
+	return g
+}
+
+// given says whether a flag is on the command line.
+func given(f *flag.FlagSet, name string) (found bool) {
+	f.Visit(func(x *flag.Flag) { found = found || x.Name == name })
+	return found
+}
+
+// options returns the settings for model m. greedy says what holds without -temp.
+func (g generateFlags) options(m *qwen.Model, greedy bool) qwen.Options {
+	s := m.Config.Sampling
+	if given(g.set, "temp") {
+		s.Temperature = *g.temp
+	} else if greedy {
+		s.Temperature = 0
+	}
+	if s.Temperature == 0 { // greedy is the plain argmax unless a penalty is asked for
+		s = qwen.Sampling{}
+	}
+	if given(g.set, "top-k") {
+		s.TopK = *g.topK
+	}
+	if given(g.set, "top-p") {
+		s.TopP = *g.topP
+	}
+	if given(g.set, "min-p") {
+		s.MinP = *g.minP
+	}
+	if given(g.set, "repetition-penalty") {
+		s.RepetitionPenalty = *g.penalty
+	}
+	s.Seed = uint64(time.Now().UnixNano())
+	if given(g.set, "seed") {
+		s.Seed = *g.seed
+	}
+	return qwen.Options{MaxTokens: *g.n, Sampling: s, IgnoreStop: *g.ignoreEOS, Thinking: *g.think}
+}
+
+// setThreads limits the goroutines that run at once.
+func (g generateFlags) setThreads() error {
+	if *g.threads < 0 {
+		return usageError(fmt.Sprintf("-threads %d, expected 1 or more", *g.threads))
+	}
+	if *g.threads > 0 {
+		runtime.GOMAXPROCS(*g.threads)
+	}
+	return nil
+}
+
+type logProb struct {
+	ID      int     `json:"id"`
+	LogProb float64 `json:"logprob"`
+}
+
+// runResult is the document of qwen run -json.
+type runResult struct {
+	PromptIDs  []int       `json:"prompt_ids"`
+	IDs        []int       `json:"ids"`
+	Text       string      `json:"text"`
+	Finish     string      `json:"finish"`
+	PrefillTPS float64     `json:"prefill_tok_s"`
+	DecodeTPS  float64     `json:"decode_tok_s"`
+	LogProbs   [][]logProb `json:"logprobs,omitempty"`
+}
+
+func setupRun(f *flag.FlagSet) func([]string) error {
+	g := newGenerateFlags(f)
+	raw := f.Bool("raw", false, "PROMPT is the model's input as it is, without the chat template")
+	idList := f.String("ids", "", "token `ids` instead of a prompt, as 1,2,3")
+	logProbs := f.Int("logprobs", 0, "report the log-probabilities of the `K` likeliest tokens (with -json)")
+	asJSON := f.Bool("json", false, "print one JSON document")
+	return func(args []string) error {
+		if (*idList == "") == (len(args) == 0) {
+			return usageError("expected a PROMPT or -ids, and not both")
+		}
+		ids, err := parseIDs(*idList)
+		if err != nil {
+			return usageError("-ids: " + err.Error())
+		}
+		if err := g.setThreads(); err != nil {
+			return err
+		}
+		m, err := g.model()
+		if err != nil {
+			return err
+		}
+		defer m.Close()
+		o := g.options(m, *asJSON)
+		o.LogProbs = *logProbs
+		if ids == nil {
+			if ids, err = promptIDs(m, strings.Join(args, " "), *g.system, *raw, o); err != nil {
+				return err
+			}
+		}
+		return answer(m, ids, o, *asJSON)
+	}
+}
+
+// parseIDs reads "1,2,3"; white space separates as well.
+func parseIDs(s string) (ids []int, err error) {
+	for _, field := range strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\t' || r == '\r' }) {
+		id, err := strconv.Atoi(field)
+		if err != nil {
+			return nil, fmt.Errorf("found %q, expected token ids", field)
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// promptIDs encodes a prompt; "-" stands for stdin.
+func promptIDs(m *qwen.Model, prompt, system string, raw bool, o qwen.Options) ([]int, error) {
+	if prompt == "-" {
+		all, err := io.ReadAll(os.Stdin)
+		if err != nil {
+			return nil, err
+		}
+		prompt = string(all)
+	}
+	if raw {
+		if m.Tokenizer == nil {
+			return nil, errors.New("the model has no tokenizer.json, expected one, or -ids")
+		}
+		return m.Tokenizer.Encode(prompt)
+	}
+	messages := []qwen.Message{{Role: "user", Content: prompt}}
+	if system != "" {
+		messages = append([]qwen.Message{{Role: "system", Content: system}}, messages...)
+	}
+	return m.ChatIDs(messages, o)
+}
+
+// answer generates from ids and prints as it goes, or one document at the end.
+func answer(m *qwen.Model, ids []int, o qwen.Options, asJSON bool) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	out := bufio.NewWriter(os.Stdout)
+	r := runResult{PromptIDs: ids, IDs: []int{}, Finish: "length"}
+	var text strings.Builder
+	start := time.Now()
+	first := start
+	var failed error
+	for t, err := range m.Generate(ctx, ids, o) {
+		if err != nil {
+			failed = err
+			break
+		}
+		if len(r.IDs) == 0 {
+			first = time.Now()
+		}
+		r.IDs = append(r.IDs, t.ID)
+		text.WriteString(t.Text)
+		if t.Finish != "" {
+			r.Finish = t.Finish
+		}
+		if t.LogProbs != nil {
+			var step []logProb
+			for _, p := range t.LogProbs {
+				step = append(step, logProb{p.ID, p.LogProb})
+			}
+			r.LogProbs = append(r.LogProbs, step)
+		}
+		if !asJSON {
+			out.WriteString(t.Text)
+			out.Flush()
+		}
+	}
+	if errors.Is(failed, qwen.ErrContextFull) && len(r.IDs) > 0 {
+		r.Finish, failed = "context", nil
+	}
+	interrupted := errors.Is(failed, context.Canceled)
+	if failed != nil && !interrupted {
+		return failed
+	}
+	r.Text = text.String()
+	r.PrefillTPS = rate(len(ids), first.Sub(start))
+	r.DecodeTPS = rate(len(r.IDs)-1, time.Since(first))
+	if asJSON {
+		if err := printJSON(r); err != nil {
+			return err
+		}
+	} else if m.Tokenizer == nil {
+		fmt.Println(strings.Trim(fmt.Sprint(r.IDs), "[]"))
+	} else if !strings.HasSuffix(r.Text, "\n") {
+		fmt.Println()
+	}
+	if interrupted {
+		return exitStatus(exitInterrupted)
+	}
+	return nil
+}
+
+// rate is n per second, 0 where nothing was measured.
+func rate(n int, d time.Duration) float64 {
+	if n <= 0 || d <= 0 {
+		return 0
+	}
+	return float64(n) / d.Seconds()
+}
