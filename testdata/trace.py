@@ -31,6 +31,8 @@ import sys
 import torch
 import transformers
 
+transformers.logging.disable_progress_bar()
+
 # The modules whose output is kept. Left out: self_attn and mlp, which repeat o_proj and
 # down_proj, and the rotary embedding, whose cos and sin are no function of the activations.
 MODULES = re.compile(
