@@ -28,6 +28,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 )
@@ -45,6 +46,7 @@ var (
 	ErrPath          = errors.New("name leaves the folder")
 	ErrConfig        = errors.New("bad config")
 	ErrTokenizer     = errors.New("bad tokenizer")
+	ErrFileChanged   = errors.New("qwen: a file of weights became shorter while it was in use")
 	ErrClosed        = errors.New("qwen: model is closed")
 )
 
@@ -92,6 +94,10 @@ func (f folder) path(name string) string {
 // open opens a file and checks that it is a regular one before anything is read.
 func (f folder) open(name string) (file fs.File, size int64, err error) {
 	if f.fsys != nil {
+		var info fs.FileInfo // looked at before the file is opened: opening a named pipe may wait for ever
+		if info, err = fs.Stat(f.fsys, name); err == nil && !info.Mode().IsRegular() {
+			return nil, 0, &LoadError{f.path(name), ErrNotRegular, "found " + modeName(info.Mode()) + ", expected a regular file"}
+		}
 		file, err = f.fsys.Open(name)
 	} else {
 		file, err = openPlain(f.path(name))
@@ -190,6 +196,7 @@ func load(f folder) (_ *Model, err error) {
 			m.Close()
 		}
 	}()
+	defer catchFault(&err)()
 	if m.Config, err = f.config(); err != nil {
 		return nil, err
 	}
@@ -204,11 +211,11 @@ func load(f folder) (_ *Model, err error) {
 	if m.Template, err = f.template(m.Config.ModelType); err != nil {
 		return nil, err
 	}
-	weights, err := f.weights(m)
+	weights, source, err := f.weights(m)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.connect(weights); err != nil {
+	if err := m.connect(weights, source); err != nil {
 		return nil, err
 	}
 	m.rotary = NewRotary(m.Config.RoPE, m.Config.HeadDim)
@@ -256,21 +263,21 @@ func LoadTokenizer(dir string) (*Tokenizer, error) { return folder{dir: dir}.tok
 // LoadTokenizerFS is LoadTokenizer for a file system.
 func LoadTokenizerFS(fsys fs.FS) (*Tokenizer, error) { return folder{".", fsys}.tokenizer() }
 
-// weights maps the files and returns every tensor by its name, with the file it
-// lies in.
-func (f folder) weights(m *Model) (map[string]located, error) {
+// weights maps the files and returns every tensor by its name, and the file that
+// says which tensors there are.
+func (f folder) weights(m *Model) (all map[string]located, source string, err error) {
 	tensors, err := f.shard(m, "model.safetensors")
-	if err == nil {
-		all := make(map[string]located, len(tensors))
-		for _, t := range tensors {
-			all[t.Name] = located{t, f.path("model.safetensors")}
-		}
-		return all, nil
+	if errors.Is(err, fs.ErrNotExist) {
+		return f.shards(m)
+	} else if err != nil {
+		return nil, "", err
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	source = f.path("model.safetensors")
+	all = make(map[string]located, len(tensors))
+	for _, t := range tensors {
+		all[t.Name] = located{t, source}
 	}
-	return f.shards(m)
+	return all, source, nil
 }
 
 // A located tensor knows its file, for messages.
@@ -295,23 +302,23 @@ func (f folder) shard(m *Model, name string) ([]Tensor, error) {
 
 // shards maps the files that model.safetensors.index.json names. A tensor comes
 // from the file that the index gives for it, and from no other.
-func (f folder) shards(m *Model) (map[string]located, error) {
+func (f folder) shards(m *Model) (all map[string]located, source string, err error) {
 	const index = "model.safetensors.index.json"
 	data, err := f.read(index, maxTokenizerFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &LoadError{f.path("model.safetensors"), fs.ErrNotExist, "no such file, and no " + index}
+		return nil, "", &LoadError{f.path("model.safetensors"), fs.ErrNotExist, "no such file, and no " + index}
 	} else if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	fileOf, files, err := parseIndex(data)
 	if err != nil {
-		return nil, inFile(f.path(index), ErrConfig, err)
+		return nil, "", inFile(f.path(index), ErrConfig, err)
 	}
-	all := make(map[string]located, len(fileOf))
+	all = make(map[string]located, len(fileOf))
 	for _, name := range files {
 		tensors, err := f.shard(m, name)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		for _, t := range tensors {
 			if fileOf[t.Name] == name {
@@ -319,12 +326,12 @@ func (f folder) shards(m *Model) (map[string]located, error) {
 			}
 		}
 	}
-	for tensor, name := range fileOf {
+	for _, tensor := range slices.Sorted(maps.Keys(fileOf)) {
 		if _, ok := all[tensor]; !ok {
-			return nil, &LoadError{f.path(name), ErrMissingTensor, fmt.Sprintf("%s: not in the file that %s gives for it", clip(tensor), index)}
+			return nil, "", &LoadError{f.path(fileOf[tensor]), ErrMissingTensor, fmt.Sprintf("%s: not in the file that %s gives for it", clip(tensor), index)}
 		}
 	}
-	return all, nil
+	return all, f.path(index), nil
 }
 
 // parseIndex reads {"weight_map": {TENSOR: FILE, …}} and returns the map and the
@@ -369,10 +376,11 @@ func leavesFolder(name string) bool {
 	return false
 }
 
-// connect puts every tensor that the config asks for into its place.
-func (m *Model) connect(tensors map[string]located) error {
+// connect puts every tensor that the config asks for into its place. source is
+// the file to name when one is missing.
+func (m *Model) connect(tensors map[string]located, source string) error {
 	c := m.Config
-	g := connector{tensors: tensors, used: map[string]bool{}}
+	g := connector{tensors: tensors, source: source, used: map[string]bool{}}
 	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
 	qkvBias, outBias, norms := c.ModelType == "qwen2" || c.AttentionBias, c.AttentionBias, c.ModelType == "qwen3"
 
@@ -424,6 +432,7 @@ func (m *Model) Tensors() []Tensor { return slices.Clone(m.tensors) }
 // thing that was wrong.
 type connector struct {
 	tensors map[string]located
+	source  string
 	used    map[string]bool
 	order   []Tensor // taken so far
 	err     error
@@ -435,7 +444,7 @@ func (g *connector) take(name string, shape ...int) Tensor {
 	switch {
 	case g.err != nil:
 	case !ok:
-		g.err = &LoadError{g.anyFile(), ErrMissingTensor, fmt.Sprintf("%s: not found, expected shape %v", name, shape)}
+		g.err = &LoadError{g.source, ErrMissingTensor, fmt.Sprintf("%s: not found, expected shape %v", name, shape)}
 	case t.DType != F32 && t.DType != F16 && t.DType != BF16:
 		g.err = &LoadError{t.file, ErrDType, fmt.Sprintf("%s: found dtype %s, expected F32, F16 or BF16", name, t.DType)}
 	case !slices.Equal(t.Shape, shape):
@@ -469,13 +478,22 @@ func (g *connector) vector(name string, n int, present bool) []float32 {
 	return x
 }
 
-// anyFile names a file for the message that something is in none of them.
-func (g *connector) anyFile() string {
-	file := "model.safetensors"
-	for _, t := range g.tensors {
-		return t.file
+// catchFault, deferred as in "defer catchFault(&err)()", turns the fault of
+// reading a mapped file that has become shorter into ErrFileChanged. Without it
+// such a read would end the process: the memory is there, its contents are not.
+func catchFault(err *error) func() {
+	before := debug.SetPanicOnFault(true)
+	return func() {
+		debug.SetPanicOnFault(before)
+		r := recover()
+		if r == nil {
+			return
+		}
+		if _, fault := r.(interface{ Addr() uintptr }); !fault {
+			panic(r)
+		}
+		*err = ErrFileChanged
 	}
-	return file
 }
 
 // Close releases the weights. It waits for the calls that are using them; every

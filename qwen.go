@@ -115,9 +115,10 @@ func (m *Model) Forward(tokens []int, cache *Cache) ([]float32, error) {
 
 // forward is Forward, with see shown every intermediate. If see is not nil, the
 // logits of all tokens are computed, and the last's returned.
-func (m *Model) forward(tokens []int, cache *Cache, see Trace) ([]float32, error) {
+func (m *Model) forward(tokens []int, cache *Cache, see Trace) (logits []float32, err error) {
 	m.mu.RLock() // Close waits
 	defer m.mu.RUnlock()
+	defer catchFault(&err)()
 	if err := m.checkInput(tokens, cache); err != nil {
 		return nil, err
 	}
@@ -135,7 +136,7 @@ func (m *Model) forward(tokens []int, cache *Cache, see Trace) ([]float32, error
 	}
 	x = RMSNorm(x, m.Norm, c.Eps)
 	see.step("model.norm", x, c.Hidden)
-	logits := Linear(x, m.Head, nil) // [1, vocab], or [seq, vocab] for see
+	logits = Linear(x, m.Head, nil) // [1, vocab], or [seq, vocab] for see
 	see.step("lm_head", logits, c.Vocab)
 
 	logits = logits[len(logits)-c.Vocab:]
