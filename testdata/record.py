@@ -304,13 +304,11 @@ class Cases:
 
 
 def embedding(c):
-    module = nn.Embedding(31, 12).to(BF16)
-    module.weight.copy_(c.rand(31, 12))
-    ids = torch.tensor([0, 30, 7, 7, 1, 29])
+    ids, table = torch.tensor([0, 30, 7, 7, 1, 29]), c.rand(31, 12)
     for dtype in (F32, F16, BF16):
-        w = module.weight.to(dtype)
-        module.float().weight.copy_(w)
-        c.add(f"{str(dtype)[6:]}", {"ids": ids, "weight": w, "out": module(ids)})
+        module, w = nn.Embedding(31, 12), table.to(dtype)
+        module.weight.copy_(w)
+        c.add(str(dtype)[6:], {"ids": ids, "weight": w, "out": module(ids)})
 
 
 def linear(c):
