@@ -1,0 +1,435 @@
+package qwen
+
+// Reading tokenizer.json.
+//
+//	{
+//	  "version": "1.0", "truncation": null, "padding": null,
+//	  "added_tokens": [{"id": 151645, "content": "<|im_end|>", "special": true, …}, …],
+//	  "normalizer": {"type": "NFC"},
+//	  "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+//	      {"type": "Split", "pattern": {"Regex": "(?i:'s|…"}, "behavior": "Isolated", "invert": false},
+//	      {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false, …}]},
+//	  "post_processor": {"type": "ByteLevel", …}, "decoder": {"type": "ByteLevel", …},
+//	  "model": {"type": "BPE", "vocab": {"!": 0, …, "Ġthe": 279, …}, "merges": ["Ġ t", …] or [["Ġ","t"], …], …}
+//	}
+//
+// Whatever could change an id and is not as above is refused by name. What cannot is accepted: trim_offsets, fuse_unk,
+// unknown fields.
+//
+// A merge is two tokens whose joined spelling is a token, and its place in the list is its rank. Added tokens are those
+// of the vocabulary, or continue after its last id, in order: Hugging Face numbers them so whatever the file says, and
+// a file that says otherwise is refused.
+//
+// Limits: at most 2,097,152 ids. Ids need not be contiguous, but none may reach past 65,536 and the length of the
+// file in bytes: tables are indexed by id, and a file cannot ask for more than it pays for.
+//
+// Reference: tokenizers 0.23, tokenizer/serialization.rs, models/bpe/serialization.rs and model.rs (BpeBuilder.build).
+// Next: chat.go.
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// tokenizerFile is what tokenizer.json says, with everything checked that can be checked on the spot. The rest waits,
+// because fields may come in any order.
+type tokenizerFile struct {
+	added  []addedEntry
+	vocab  []vocabEntry
+	merges []mergeEntry
+	whole  bool // model.ignore_merges
+	maxID  int64
+}
+
+type addedEntry struct {
+	content             string
+	id                  int
+	special, normalized bool
+}
+
+type vocabEntry struct {
+	token string
+	id    int32
+}
+
+type mergeEntry struct {
+	left, right string
+	index       int // in the file's list, for messages
+}
+
+// parseTokenizer reads a tokenizer.json. Errors name the field, what was found and what was expected.
+func parseTokenizer(data []byte) (*Tokenizer, error) {
+	f := tokenizerFile{maxID: int64(min(maxTokens, max(1<<16, len(data)))) - 1}
+	err := readJSON(data, f.read)
+	if err != nil {
+		return nil, err
+	}
+	t := &Tokenizer{}
+	ids, err := t.addVocab(f.vocab)
+	if err == nil {
+		err = t.addMerges(f.merges, ids)
+	}
+	if err == nil {
+		err = t.addAdded(f.added, ids)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if f.whole {
+		t.whole = map[string]int32{}
+		for token, id := range ids {
+			if s, ok := appendBytes(nil, token); ok {
+				t.whole[string(s)] = id
+			}
+		}
+	}
+	return t, nil
+}
+
+// read reads the file's outermost object.
+func (f *tokenizerFile) read(r *jsonReader) {
+	fields(r, "normalizer pre_tokenizer decoder model", func(key string) {
+		switch key {
+		case "version":
+			expectString(r, "1.0")
+		case "truncation", "padding":
+			if !r.null() {
+				r.fail("a setting that changes the ids of a text", "null")
+			}
+		case "added_tokens":
+			r.array(func(int) { f.addedToken(r) })
+		case "normalizer":
+			typed(r, "NFC", "", nil)
+		case "pre_tokenizer":
+			preTokenizer(r)
+		case "post_processor":
+			if !r.null() { // ByteLevel only moves offsets; the other kinds add tokens
+				typed(r, "ByteLevel", "", nil)
+			}
+		case "decoder":
+			typed(r, "ByteLevel", "", nil)
+		case "model":
+			f.model(r)
+		}
+	})
+}
+
+// fields reads an object and calls field for each of its keys, at the value. The keys in need must all be there.
+func fields(r *jsonReader, need string, field func(key string)) {
+	missing := strings.Fields(need)
+	r.object(func(key string) {
+		missing = slices.DeleteFunc(missing, func(name string) bool { return name == key })
+		field(key)
+	})
+	if len(missing) > 0 {
+		r.fail("no field "+missing[0], "one")
+	}
+}
+
+// typed reads one step of the pipeline, {"type": kind, …}, and refuses any other kind by name.
+func typed(r *jsonReader, kind, need string, field func(key string)) {
+	if r.kind() == 'n' {
+		r.fail("null", kind)
+	}
+	fields(r, "type "+need, func(key string) {
+		if key == "type" {
+			expectString(r, kind)
+		} else if field != nil {
+			field(key)
+		}
+	})
+}
+
+// expectString reads a string and refuses any but the one that is supported.
+func expectString(r *jsonReader, want string) {
+	if got := r.string(); got != want {
+		r.fail(quote(got), quote(want))
+	}
+}
+
+// expectFalse reads a bool and refuses true.
+func expectFalse(r *jsonReader) {
+	if r.bool() {
+		r.fail("true, which is not supported", "false")
+	}
+}
+
+// expectNone reads what must be null, or a value that says the same.
+func expectNone(r *jsonReader, same func() bool) {
+	if !r.null() && !same() {
+		r.fail("a setting that is not supported", "null")
+	}
+}
+
+// preTokenizer reads the split pattern and the step into bytes.
+func preTokenizer(r *jsonReader) {
+	split := func(key string) {
+		switch key {
+		case "pattern":
+			fields(r, "Regex", func(key string) {
+				if key != "Regex" {
+					r.fail("a pattern of another kind", "Regex")
+				}
+				expectString(r, qwenPattern)
+			})
+		case "behavior":
+			expectString(r, "Isolated")
+		case "invert":
+			expectFalse(r)
+		}
+	}
+	bytes := func(key string) {
+		if key == "add_prefix_space" || key == "use_regex" {
+			expectFalse(r)
+		}
+	}
+	typed(r, "Sequence", "pretokenizers", func(key string) {
+		if key != "pretokenizers" {
+			return
+		}
+		steps := 0
+		r.array(func(i int) {
+			switch steps++; i {
+			case 0:
+				typed(r, "Split", "pattern behavior invert", split)
+			case 1:
+				typed(r, "ByteLevel", "add_prefix_space use_regex", bytes)
+			}
+		})
+		if steps != 2 {
+			r.fail(strconv.Itoa(steps)+" steps", "two: Split and ByteLevel")
+		}
+	})
+}
+
+// addedToken reads one element of added_tokens.
+func (f *tokenizerFile) addedToken(r *jsonReader) {
+	var a addedEntry
+	fields(r, "id content single_word lstrip rstrip normalized special", func(key string) {
+		switch key {
+		case "id":
+			a.id = int(f.id(r))
+		case "content":
+			if a.content = strings.Clone(r.string()); a.content == "" || len(a.content) > maxAddedLen {
+				r.fail(fmt.Sprintf("%d bytes", len(a.content)), fmt.Sprintf("1 to %d", maxAddedLen))
+			}
+		case "single_word", "lstrip", "rstrip":
+			expectFalse(r)
+		case "normalized":
+			a.normalized = r.bool()
+		case "special":
+			a.special = r.bool()
+		}
+	})
+	f.added = append(f.added, a)
+}
+
+// id reads a token's id.
+func (f *tokenizerFile) id(r *jsonReader) int32 {
+	id := r.int()
+	if id < 0 || id > f.maxID {
+		r.fail(strconv.FormatInt(id, 10), fmt.Sprintf("an id of 0 to %d", f.maxID))
+		return 0
+	}
+	return int32(id)
+}
+
+// model reads the vocabulary and the merges.
+func (f *tokenizerFile) model(r *jsonReader) {
+	typed(r, "BPE", "vocab merges", func(key string) {
+		switch key {
+		case "vocab":
+			r.object(func(token string) { f.vocab = append(f.vocab, vocabEntry{token, f.id(r)}) })
+		case "merges":
+			r.array(func(i int) { f.merge(r, i) })
+		case "dropout":
+			expectNone(r, func() bool { return r.kind() == '0' && r.float() == 0 })
+		case "unk_token":
+			expectNone(r, func() bool { return false })
+		case "continuing_subword_prefix", "end_of_word_suffix":
+			expectNone(r, func() bool { return r.kind() == '"' && r.string() == "" })
+		case "byte_fallback":
+			expectFalse(r)
+		case "ignore_merges":
+			f.whole = r.bool()
+		}
+	})
+}
+
+// merge reads one merge in either form: "a b" or ["a", "b"].
+func (f *tokenizerFile) merge(r *jsonReader, index int) {
+	m := mergeEntry{index: index}
+	if r.kind() == '[' {
+		n := 0
+		r.array(func(i int) {
+			switch n++; i {
+			case 0:
+				m.left = r.string()
+			case 1:
+				m.right = r.string()
+			}
+		})
+		if n != 2 {
+			r.fail(fmt.Sprintf("%d tokens", n), "two")
+		}
+	} else {
+		pair, ok := r.string(), false
+		if strings.HasPrefix(pair, "#version") {
+			return // the first line of an old merges.txt; Hugging Face skips it here too
+		}
+		if m.left, m.right, ok = strings.Cut(pair, " "); !ok || strings.Contains(m.right, " ") {
+			r.fail(quote(pair), "two tokens with a space between")
+		}
+	}
+	if len(f.merges) == maxTokens {
+		r.fail("one more merge", fmt.Sprintf("at most %d", maxTokens))
+	}
+	f.merges = append(f.merges, m)
+}
+
+// addVocab stores the bytes of every token and returns the ids by the tokens' spelling in the file.
+func (t *Tokenizer) addVocab(vocab []vocabEntry) (map[string]int32, error) {
+	size, last := 1, int32(-1)
+	for _, v := range vocab {
+		size += len(v.token)
+		last = max(last, v.id)
+	}
+	ids := make(map[string]int32, len(vocab))
+	text := make([]byte, 1, size)
+	t.spans = make([]span, last+1)
+	for _, v := range vocab {
+		s := &t.spans[v.id]
+		if s.end != 0 {
+			return nil, &fieldError{"model.vocab." + plainKey(v.token), fmt.Sprintf("found id %d a second time, expected each id once", v.id)}
+		}
+		s.start = uint32(len(text))
+		text, _ = appendBytes(text, v.token)
+		s.end = uint32(len(text))
+		ids[v.token] = v.id
+	}
+	t.text = string(text)
+	for b := range t.byteID {
+		t.byteID[b] = -1
+		if id, ok := ids[string(byteLetters()[b])]; ok {
+			t.byteID[b] = id
+		}
+	}
+	return ids, nil
+}
+
+// addMerges fills the table of pairs.
+func (t *Tokenizer) addMerges(merges []mergeEntry, ids map[string]int32) error {
+	if len(merges) == 0 && len(ids) > len(t.byteID) {
+		return &fieldError{"model.merges", fmt.Sprintf("found none, expected some for a vocabulary of %d tokens", len(ids))}
+	}
+	t.pairs = newPairTable(len(merges))
+	t.merged = make([]int32, len(merges))
+	var joined []byte
+	for rank, m := range merges {
+		fail := func(found, expected string) error {
+			return &fieldError{fmt.Sprintf("model.merges[%d]", m.index), "found " + found + ", expected " + expected}
+		}
+		left, okLeft := ids[m.left]
+		right, okRight := ids[m.right]
+		joined = append(append(joined[:0], m.left...), m.right...)
+		whole, okWhole := ids[string(joined)]
+		switch {
+		case !okLeft:
+			return fail(quote(m.left), "a token of the vocabulary")
+		case !okRight:
+			return fail(quote(m.right), "a token of the vocabulary")
+		case !okWhole:
+			return fail(quote(string(joined)), "the joined pair in the vocabulary")
+		case !t.pairs.add(left, right, rank):
+			return fail(quote(m.left)+" and "+quote(m.right)+" a second time", "each pair once")
+		}
+		t.merged[rank] = whole
+	}
+	return nil
+}
+
+// addAdded stores the added tokens.
+func (t *Tokenizer) addAdded(added []addedEntry, ids map[string]int32) error {
+	t.added, t.special = map[string]int{}, map[int]bool{}
+	text := []byte(t.text)
+	last := len(ids) - 1
+	for i, a := range added {
+		fail := func(field, found, expected string) error {
+			return &fieldError{fmt.Sprintf("added_tokens[%d].%s", i, field), "found " + found + ", expected " + expected}
+		}
+		id, inVocab := ids[a.content]
+		want := int(id)
+		if !inVocab {
+			want = last + 1
+		}
+		if last = max(last, want); a.id != want {
+			return fail("id", strconv.Itoa(a.id), fmt.Sprintf("%d: its id in the vocabulary, or the next after all before it", want))
+		}
+		if _, ok := t.added[a.content]; ok {
+			return fail("content", quote(a.content)+" a second time", "each token once")
+		}
+		t.added[a.content], t.special[a.id] = a.id, a.special
+		find, content := &t.raw, a.content
+		if a.normalized {
+			find, content = &t.normalized, normalize(content)
+		}
+		if !find.add(content, a.id) {
+			return fail("content", quote(a.content)+", in normal form the same as another", "each token once")
+		}
+		if inVocab {
+			continue
+		}
+		for len(t.spans) <= a.id {
+			t.spans = append(t.spans, span{})
+		}
+		if t.spans[a.id].end != 0 {
+			return fail("id", fmt.Sprintf("%d a second time", a.id), "each id once")
+		}
+		start := len(text)
+		text, _ = appendBytes(text, a.content)
+		t.spans[a.id] = span{uint32(start), uint32(len(text))}
+	}
+	t.text = string(text)
+	return nil
+}
+
+// byteLetters is GPT-2's alphabet: the character that stands for each byte. Bytes that print in Latin-1 stand for
+// themselves; the other 68 are given U+0100, U+0101, … in order.
+var byteLetters = sync.OnceValue(func() *[256]rune {
+	letters, next := new([256]rune), rune(256)
+	for b := range letters {
+		if letters[b] = rune(b); !(b >= '!' && b <= '~' || b >= 0xA1 && b <= 0xAC || b >= 0xAE) {
+			letters[b] = next
+			next++
+		}
+	}
+	return letters
+})
+
+// letterBytes is the way back: the byte that each character below U+0144 stands for, or -1.
+var letterBytes = sync.OnceValue(func() *[256 + 68]int16 {
+	table := new([256 + 68]int16)
+	for i := range table {
+		table[i] = -1
+	}
+	for b, letter := range byteLetters() {
+		table[letter] = int16(b)
+	}
+	return table
+})
+
+// appendBytes appends the bytes that a token's spelling stands for, and says whether every character stands for one.
+// If any does not, as may be in an added token, the spelling itself is the token's text.
+func appendBytes(buf []byte, token string) ([]byte, bool) {
+	table, start := letterBytes(), len(buf)
+	for _, c := range token {
+		if int(c) >= len(table) || table[c] < 0 {
+			return append(buf[:start], token...), false
+		}
+		buf = append(buf, byte(table[c]))
+	}
+	return buf, true
+}
