@@ -154,7 +154,7 @@ func refuseSwitch(r *jsonReader, key string) {
 		})
 	case "partial_rotary_factor":
 		if f := r.float(); f != 1 {
-			r.fail(number(f), "1: partial rotation is not implemented")
+			r.fail(decimal(f), "1: partial rotation is not implemented")
 		}
 	case "quantization_config":
 		r.fail("a quantised checkpoint", "weights in F32, F16 or BF16")
@@ -233,7 +233,7 @@ func (p *configReader) finishYaRN(r *jsonReader, rope *RoPEConfig, sub *ropeFiel
 	top, given := p.ropeMain.OriginalMaxPositions, rope.OriginalMaxPositions
 	switch {
 	case top != 0 && given != 0 && top != given:
-		r.fail("original_max_position_embeddings "+number(top)+" and, in the rope fields, "+number(given), "the same number")
+		r.fail("original_max_position_embeddings "+decimal(top)+" and, in the rope fields, "+decimal(given), "the same number")
 	case given == 0 && top != 0:
 		rope.OriginalMaxPositions = top
 	case given == 0:
@@ -309,7 +309,7 @@ func readSize(r *jsonReader) int {
 func readPositive(r *jsonReader) float64 {
 	x := r.float()
 	if narrow := float32(x); !(narrow > 0) || math.IsInf(float64(narrow), 0) {
-		r.fail(number(x), "a number above 0 in the range of float32")
+		r.fail(decimal(x), "a number above 0 in the range of float32")
 	}
 	return x
 }
@@ -332,8 +332,8 @@ func readIDs(r *jsonReader) []int {
 	return ids
 }
 
-// number writes x as briefly as possible.
-func number(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
+// decimal writes x as briefly as possible.
+func decimal(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
 
 // parseGeneration reads generation_config.json into c.
 func parseGeneration(data []byte, c *Config) error {

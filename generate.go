@@ -189,10 +189,10 @@ func (s *textStream) add(id int) string {
 	if s.t == nil {
 		return ""
 	}
-	piece, special := s.t.Bytes(id)
-	if special {
+	if s.t.Special(id) {
 		return ""
 	}
+	piece, _ := s.t.Bytes(id) // an id that no token has adds nothing
 	s.pending = append(s.pending, piece...)
 	n := wholeCharacters(s.pending)
 	text := toText(s.pending[:n])

@@ -204,7 +204,7 @@ func load(f folder) (_ *Model, err error) {
 		return nil, err
 	}
 	if m.Tokenizer != nil {
-		if id := m.Tokenizer.maxID(); id >= m.Config.Vocab {
+		if id := m.Tokenizer.Len() - 1; id >= m.Config.Vocab {
 			return nil, &LoadError{f.path("tokenizer.json"), ErrTokenizer, fmt.Sprintf("found token id %d, expected ids below the config's vocab_size, %d", id, m.Config.Vocab)}
 		}
 	}

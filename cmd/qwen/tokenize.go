@@ -68,7 +68,7 @@ func setupTokenize(f *flag.FlagSet) func([]string) error {
 			if err != nil {
 				return fmt.Errorf("stdin: %w", err)
 			}
-			fmt.Print(t.Decode(ids))
+			fmt.Print(t.DecodeText(ids))
 			return nil
 		}
 		ids, err := t.Encode(string(input))
@@ -89,7 +89,7 @@ func tokenizeJSON(t *qwen.Tokenizer, input []byte, decode bool) error {
 			return err
 		}
 		for _, ids := range lists {
-			out = append(out, tokenized{append([]int{}, ids...), t.Decode(ids)})
+			out = append(out, tokenized{append([]int{}, ids...), t.DecodeText(ids)})
 		}
 		return printJSON(out)
 	}
@@ -102,7 +102,7 @@ func tokenizeJSON(t *qwen.Tokenizer, input []byte, decode bool) error {
 		if err != nil {
 			return err
 		}
-		out = append(out, tokenized{append([]int{}, ids...), t.Decode(ids)})
+		out = append(out, tokenized{append([]int{}, ids...), t.DecodeText(ids)})
 	}
 	return printJSON(out)
 }
