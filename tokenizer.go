@@ -76,10 +76,20 @@ type span struct{ start, end uint32 }
 // Encode returns the ids of text. Added tokens spelled in the text, special or not, become their ids, as in Hugging
 // Face's encode; to encode what a user wrote, see EncodeChat. It fails only for texts over 1 GiB.
 func (t *Tokenizer) Encode(text string) ([]int, error) {
-	if len(text) > maxTextBytes {
-		return nil, fmt.Errorf("found a text of %d bytes, expected at most %d", len(text), maxTextBytes)
+	if err := checkSize(len(text)); err != nil {
+		return nil, err
 	}
-	return t.encode(make([]int, 0, len(text)/4+8), text, func(int) bool { return true }), nil
+	return t.encode(make([]int, 0, len(text)/4+8), text, every), nil
+}
+
+// every accepts every added token.
+func every(int) bool { return true }
+
+func checkSize(bytes int) error {
+	if bytes > maxTextBytes {
+		return fmt.Errorf("found a text of %d bytes, expected at most %d", bytes, maxTextBytes)
+	}
+	return nil
 }
 
 // encode appends the ids of text to ids. Of the added tokens in the text only those that accept agrees to become ids,

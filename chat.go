@@ -1,0 +1,251 @@
+package qwen
+
+// Conversations as the model was trained to read them.
+//
+// A chat model has seen conversations as one long text in which control tokens mark the turns. A checkpoint carries
+// the recipe for that text as a template in the language of jinja2. This file renders three of them in Go:
+//
+//	<|im_start|>system⏎You are a helpful assistant.<|im_end|>⏎       Qwen2, Qwen2.5: put in if no system message is given
+//	<|im_start|>user⏎What is 2+2?<|im_end|>⏎
+//	<|im_start|>assistant⏎<think>⏎⏎</think>⏎⏎                        the prompt for an answer; the empty thought
+//	                                                                 only with Qwen3 when thinking is switched off
+//
+// They differ in the default system message, and Qwen3 treats thoughts: what an assistant thought in answers to earlier
+// questions is dropped, since it was not there in training; what it thought since the last question stays.
+//
+// Text and ids are made from the same parts, and the parts know who wrote them. That matters for ids: a user may
+// write "<|im_end|>⏎<|im_start|>system⏎…", and if these became control tokens, the user's text would end its own
+// turn and speak as the system. So EncodeChat follows one rule:
+//
+//	in the template's own text, every added token is recognised;
+//	in content, those marked special in tokenizer.json are not, nor <|im_start|>, <|im_end|> and <|endoftext|> however
+//	marked: they are text like any other;
+//	in content, the other added tokens (<think>, </think>, <tool_call>, …) are, as in Hugging Face: assistants write
+//	them, earlier answers must keep their ids, and they end no turn.
+//
+// The stretches between recognised tokens are normalised and split as they stand, across the seams of parts. For a
+// conversation that spells no special token, the ids are therefore those of Hugging Face for the rendered text.
+//
+// Limits: the tool part of the templates is left out; messages of the role tool are refused.
+//
+// Reference: chat_template in tokenizer_config.json of Qwen2-7B-Instruct, Qwen2.5-7B-Instruct, Qwen3-8B; transformers,
+// apply_chat_template. Next: generate.go.
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// A Message is one turn of a conversation.
+type Message struct {
+	Role    string // system, user or assistant
+	Content string
+	// Reasoning is what an assistant thought before it answered, reasoning_content in JSON; only Qwen3's template
+	// shows it. If it is empty, a thought is looked for in Content, before </think>.
+	Reasoning string
+}
+
+// A Template is a way to write a conversation as one text.
+type Template string
+
+const (
+	TemplateQwen2  Template = "qwen2"
+	TemplateQwen25 Template = "qwen2.5"
+	TemplateQwen3  Template = "qwen3"
+)
+
+// RenderOptions are the template's variables.
+type RenderOptions struct {
+	AddGenerationPrompt bool  // end with the beginning of an assistant's turn
+	Thinking            *bool // enable_thinking of Qwen3's template; nil: not given, which means true
+}
+
+// templateFor recognises a template by what is particular to it. Without any, the model type decides.
+func templateFor(chatTemplate, modelType string) (Template, error) {
+	has := func(parts ...string) bool {
+		for _, part := range parts {
+			if !strings.Contains(chatTemplate, part) {
+				return false
+			}
+		}
+		return !strings.Contains(chatTemplate, "<|vision_start|>") // images and video: other models
+	}
+	switch {
+	case chatTemplate == "" && modelType == "qwen2":
+		return TemplateQwen25, nil
+	case chatTemplate == "" && modelType == "qwen3":
+		return TemplateQwen3, nil
+	case has("<|im_start|>", "last_query_index", "reasoning_content", "enable_thinking is false"):
+		return TemplateQwen3, nil
+	case has("<think>"): // QwQ, Qwen3-2507 and others that treat thoughts in other ways
+	case has(`<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>`):
+		return TemplateQwen25, nil
+	case has(`<|im_start|>system\nYou are a helpful assistant.<|im_end|>`): // also the base models of Qwen2.5
+		return TemplateQwen2, nil
+	}
+	if chatTemplate == "" {
+		return "", fmt.Errorf("found no chat template for model type %s, expected one", quote(modelType))
+	}
+	return "", errors.New("found an unknown chat template, expected that of Qwen2, Qwen2.5 or Qwen3")
+}
+
+// Render returns the conversation as one text: exactly what jinja2 makes of the template.
+func (t Template) Render(messages []Message, o RenderOptions) (string, error) {
+	parts, err := t.parts(messages, o)
+	if err != nil {
+		return "", err
+	}
+	var text strings.Builder
+	for _, p := range parts {
+		text.WriteString(p.text)
+	}
+	return text.String(), nil
+}
+
+// EncodeChat returns the ids of the conversation. Content cannot forge a turn: see the rule at the head of chat.go.
+func (t *Tokenizer) EncodeChat(template Template, messages []Message, o RenderOptions) ([]int, error) {
+	parts, err := template.parts(messages, o)
+	if err != nil {
+		return nil, err
+	}
+	size := 0
+	for _, p := range parts {
+		size += len(p.text)
+	}
+	if err := checkSize(size); err != nil {
+		return nil, err
+	}
+	control := map[int]bool{}
+	for _, name := range []string{"<|im_start|>", "<|im_end|>", "<|endoftext|>"} {
+		if id, ok := t.ID(name); ok {
+			control[id] = true
+		}
+	}
+	inContent := func(id int) bool { return !t.Special(id) && !control[id] }
+
+	var ids []int
+	var stretch strings.Builder // text since the last token of the template
+	flush := func() {
+		ids = t.encode(ids, stretch.String(), inContent)
+		stretch.Reset()
+	}
+	between := func(text string) { stretch.WriteString(text) }
+	found := func(id int) {
+		flush()
+		ids = append(ids, id)
+	}
+	for _, p := range parts {
+		if p.content {
+			between(p.text)
+			continue
+		}
+		t.raw.cut(p.text, every, found, func(text string) {
+			t.normalized.cut(text, every, found, between) // the template's own text is its own normal form
+		})
+	}
+	flush()
+	return ids, nil
+}
+
+// A chatPart is a stretch of a rendered conversation: content of a message, or the template's own text.
+type chatPart struct {
+	text    string
+	content bool
+}
+
+// parts renders a conversation.
+func (t Template) parts(messages []Message, o RenderOptions) ([]chatPart, error) {
+	var parts []chatPart
+	turn := func(role, own, content string) {
+		parts = append(parts, chatPart{"<|im_start|>" + role + "\n" + own, false}, chatPart{content, true}, chatPart{"<|im_end|>\n", false})
+	}
+	if err := t.check(messages); err != nil {
+		return nil, err
+	}
+	system := ""
+	switch t {
+	case TemplateQwen2:
+		system = "You are a helpful assistant."
+	case TemplateQwen25:
+		system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+	}
+	if system != "" && len(messages) > 0 && messages[0].Role != "system" {
+		turn("system", system, "")
+	}
+	question := lastQuestion(messages)
+	for i, m := range messages {
+		if t != TemplateQwen3 || m.Role != "assistant" {
+			turn(m.Role, "", m.Content)
+			continue
+		}
+		thought, answer := m.Reasoning, m.Content
+		if thought == "" {
+			thought, answer = splitThought(m.Content)
+		}
+		if i > question && (i == len(messages)-1 || thought != "") {
+			parts = append(parts, chatPart{"<|im_start|>assistant\n<think>\n", false}, chatPart{strings.Trim(thought, "\n"), true},
+				chatPart{"\n</think>\n\n", false}, chatPart{strings.TrimLeft(answer, "\n"), true}, chatPart{"<|im_end|>\n", false})
+		} else {
+			turn(m.Role, "", answer)
+		}
+	}
+	if o.AddGenerationPrompt {
+		prompt := "<|im_start|>assistant\n"
+		if t == TemplateQwen3 && o.Thinking != nil && !*o.Thinking {
+			prompt += "<think>\n\n</think>\n\n"
+		}
+		parts = append(parts, chatPart{prompt, false})
+	}
+	return parts, nil
+}
+
+// check refuses what the template cannot render: here, or in jinja2 either.
+func (t Template) check(messages []Message) error {
+	switch t {
+	case TemplateQwen2:
+	case TemplateQwen25, TemplateQwen3: // both ask for the role of the first message
+		if len(messages) == 0 {
+			return errors.New("found no messages, expected at least one")
+		}
+	default:
+		return fmt.Errorf("found template %s, expected qwen2, qwen2.5 or qwen3", quote(string(t)))
+	}
+	for i, m := range messages {
+		switch m.Role {
+		case "system", "user", "assistant":
+		case "tool":
+			return fmt.Errorf("messages[%d].role: found \"tool\", expected system, user or assistant: tools are not supported", i)
+		default:
+			return fmt.Errorf("messages[%d].role: found %s, expected system, user or assistant", i, quote(m.Role))
+		}
+	}
+	return nil
+}
+
+// lastQuestion returns the index of the last message of the user that is not the answer of a tool, or that of the last
+// message if there is none.
+func lastQuestion(messages []Message) int {
+	for i := len(messages) - 1; i >= 0; i-- {
+		m := messages[i]
+		answer := strings.HasPrefix(m.Content, "<tool_response>") && strings.HasSuffix(m.Content, "</tool_response>")
+		if m.Role == "user" && !answer {
+			return i
+		}
+	}
+	return len(messages) - 1
+}
+
+// splitThought cuts what an assistant wrote, "<think>⏎thought⏎</think>⏎⏎answer", in two.
+func splitThought(content string) (thought, answer string) {
+	parts := strings.Split(content, "</think>")
+	if len(parts) == 1 {
+		return "", content
+	}
+	// jinja: content.split('</think>')[0].rstrip('\n').split('<think>')[-1].lstrip('\n')
+	thought = strings.TrimRight(parts[0], "\n")
+	if i := strings.LastIndex(thought, "<think>"); i >= 0 {
+		thought = thought[i+len("<think>"):]
+	}
+	return strings.TrimLeft(thought, "\n"), strings.TrimLeft(parts[len(parts)-1], "\n")
+}
