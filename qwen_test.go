@@ -1,0 +1,1759 @@
+package qwen
+
+// Each function held against PyTorch, in the order of the data flow, on inputs
+// that PyTorch recorded: testdata/README.md says what is where. verdict_test.go
+// says what comes of it.
+//
+// Where a tolerance is not 0 it is derived. A dot product of n numbers may differ
+// from the exact one by n·2⁻²⁴·Σ|aᵢbᵢ|, whatever the order of its sums; so may
+// PyTorch's. Each result is held against the exact one, computed here in float64
+// from the recorded operands, within its own bound, and against PyTorch's within
+// the sum of both.
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// ---------------------------------------------------------------- files
+
+// file puts a header in front of a body.
+func file(header, body string) []byte {
+	return append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header+body...)
+}
+
+// TestSafetensors parses bytes written by hand.
+func TestSafetensors(t *testing.T) {
+	golden(t, "ParseSafetensors", func(c *check) {
+		data := file(`{"__metadata__":{"format":"pt","a\nb":""},`+
+			`"second":{"dtype":"BF16","shape":[1,3],"data_offsets":[8,14]},`+
+			`"first":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},`+
+			`"none":{"dtype":"I64","shape":[4,0],"data_offsets":[14,14]},`+
+			`"four bits":{"shape":[2,3],"data_offsets":[14,17],"dtype":"F4"},`+
+			`"one":{"dtype":"U8","shape":[],"data_offsets":[17,18]}}    `, "01234567abcdefXYZ!")
+		tensors, meta, err := ParseSafetensors(data)
+		c.must(err)
+		c.equal("metadata", meta, map[string]string{"format": "pt", "a\nb": ""})
+		c.equal("tensors in the order of the file", tensors, []Tensor{
+			{"first", F32, []int{2}, []byte("01234567")},
+			{"second", BF16, []int{1, 3}, []byte("abcdef")},
+			{"none", I64, []int{4, 0}, []byte{}},
+			{"four bits", "F4", []int{2, 3}, []byte("XYZ")},
+			{"one", "U8", []int{}, []byte("!")},
+		})
+		for _, x := range tensors {
+			if cap(x.Data) != len(x.Data) {
+				c.fail("%s: append to its data would write into the next tensor", x.Name)
+			}
+		}
+		tensors[0].Data[0] = 'x' // it is a part of the file, not a copy
+		c.equal("no copy", string(data[len(data)-18:len(data)-16]), "x1")
+
+		_, meta, err = ParseSafetensors(file(`{}`, ""))
+		c.equal("an empty file", []any{meta, err}, []any{map[string]string(nil), nil})
+		for dtype, size := range map[DType]int{F32: 4, F16: 2, BF16: 2, I64: 8, "U8": 1, "F4": 0, "F6_E2M3": 0, "": 0, "C64": 8, "BOOL": 1} {
+			c.equal("size of "+string(dtype), dtype.Size(), size)
+		}
+	})
+}
+
+// TestSafetensorsErrors has a file for each way to be wrong.
+func TestSafetensorsErrors(t *testing.T) {
+	defer answers(t, "ParseSafetensors")()
+	entry := func(fields string) []byte { return file(`{"x":{`+fields+`}}`, "0123") }
+	good := `"dtype":"F32","shape":[1],"data_offsets":[0,4]`
+	if _, _, err := ParseSafetensors(entry(good)); err != nil {
+		t.Fatal(err)
+	}
+	tooLong := binary.LittleEndian.AppendUint64(nil, maxHeader+1)
+	longest := binary.LittleEndian.AppendUint64(nil, maxHeader)
+	many := strings.TrimSuffix(strings.Repeat("1,", 9), ",")
+	for _, test := range []struct {
+		name string
+		data []byte
+		kind error
+		want string
+	}{
+		{"nothing", nil, ErrTruncated, "header length: found 0 bytes, expected at least 8"},
+		{"seven bytes", make([]byte, 7), ErrTruncated, "header length: found 7 bytes, expected at least 8"},
+		{"empty header", make([]byte, 8), ErrBadHeader, "header: found the end of the file, expected a value"},
+		{"huge header", tooLong, ErrBadHeader, "header length: found 100000001, expected at most 100000000"},
+		{"longest header", longest, ErrTruncated, "header length: found 100000000, expected at most the 0 bytes that follow"},
+		{"header cut", file(`{}`, "")[:9], ErrTruncated, "header length: found 2, expected at most the 1 bytes that follow"},
+		{"not JSON", file(`{x`, ""), ErrBadHeader, "header: found 'x' at byte 1, expected a key in quotes"},
+		{"metadata", file(`{"__metadata__":{"a":1}}`, ""), ErrBadHeader, "header: __metadata__.a: found a number, expected a string"},
+		{"name twice", file(`{"x":{`+good+`},"x":{`+good+`}}`, "0123"), ErrBadHeader, "header: x: found this key a second time, expected each key once"},
+		{"no dtype", entry(`"shape":[1],"data_offsets":[0,4]`), ErrBadHeader, "header: x: found an entry without all of its fields, expected dtype, shape and data_offsets"},
+		{"no shape", entry(`"dtype":"F32","data_offsets":[0,4]`), ErrBadHeader, "header: x: found an entry without all of its fields, expected dtype, shape and data_offsets"},
+		{"no offsets", entry(`"dtype":"F32","shape":[1]`), ErrBadHeader, "header: x: found an entry without all of its fields, expected dtype, shape and data_offsets"},
+		{"strange dtype", entry(`"dtype":"F31","shape":[1],"data_offsets":[0,4]`), ErrBadHeader, `header: x.dtype: found dtype "F31", expected one of the format's types, such as BF16`},
+		{"negative size", entry(`"dtype":"F32","shape":[-1],"data_offsets":[0,4]`), ErrBadHeader, "header: x.shape[0]: found -1, expected a number that is not negative"},
+		{"negative offset", entry(`"dtype":"F32","shape":[1],"data_offsets":[-4,0]`), ErrBadHeader, "header: x.data_offsets[0]: found -4, expected a number that is not negative"},
+		{"one offset", entry(`"dtype":"F32","shape":[1],"data_offsets":[0]`), ErrBadHeader, "header: x.data_offsets: found 1 offsets, expected two: begin and end"},
+		{"three offsets", entry(`"dtype":"F32","shape":[1],"data_offsets":[0,4,4]`), ErrBadHeader, "header: x.data_offsets[2]: found a third offset, expected two: begin and end"},
+		{"hole", entry(`"dtype":"F32","shape":[0],"data_offsets":[1,1]`), ErrBadHeader, "x: data_offsets: found [1, 1], expected to begin at 0, where the tensor before it ends"},
+		{"overlap", file(`{"x":{`+good+`},"y":{"dtype":"U8","shape":[2],"data_offsets":[3,5]}}`, "01234"), ErrBadHeader, "y: data_offsets: found [3, 5], expected to begin at 4, where the tensor before it ends"},
+		{"backwards", file(`{"w":{`+good+`},"x":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}`, "0123"), ErrBadHeader, "x: data_offsets: found [4, 0], expected to begin at 4, where the tensor before it ends"},
+		{"too few bytes", entry(`"dtype":"F32","shape":[2],"data_offsets":[0,4]`), ErrBadHeader, "x: data_offsets: found 4 bytes, expected 8 for shape [2] of F32"},
+		{"half a byte", entry(`"dtype":"F4","shape":[3],"data_offsets":[0,1]`), ErrBadHeader, "x: data_offsets: found 1 bytes, expected a whole number of bytes below 2^61 for shape [3] of F4"},
+		{"overflow", entry(`"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]`), ErrBadHeader, "x: data_offsets: found 4 bytes, expected a whole number of bytes below 2^61 for shape [4294967296 4294967296] of F32"},
+		{"wrap to the size", entry(`"dtype":"F32","shape":[576460752303423489,8],"data_offsets":[0,4]`), ErrBadHeader, "x: data_offsets: found 4 bytes, expected a whole number of bytes below 2^61 for shape [576460752303423489 8] of F32"},
+		{"nine dimensions", entry(`"dtype":"F32","shape":[` + many + `,3],"data_offsets":[0,4]`), ErrBadHeader, "x: data_offsets: found 4 bytes, expected 12 for shape [1 1 1 1 1 1 1 1] and 2 more dimensions of F32"},
+		{"eight dimensions", entry(`"dtype":"F32","shape":[1,1,1,1,1,1,1,3],"data_offsets":[0,4]`), ErrBadHeader, "x: data_offsets: found 4 bytes, expected 12 for shape [1 1 1 1 1 1 1 3] of F32"},
+		{"beyond the end", entry(`"dtype":"F32","shape":[2],"data_offsets":[0,8]`), ErrTruncated, "x: data_offsets: found end 8, expected at most the 4 bytes that follow the header"},
+		{"bytes left over", entry(`"dtype":"F16","shape":[1],"data_offsets":[0,2]`), ErrBadHeader, "file length: found 4 bytes after the header, expected 2, where the last tensor ends"},
+	} {
+		_, _, err := ParseSafetensors(test.data)
+		e := (*LoadError)(nil)
+		if !errors.As(err, &e) || !errors.Is(err, test.kind) || e.Problem != test.want {
+			t.Errorf("%s:\n got %v\nwant %s", test.name, err, test.want)
+		}
+	}
+}
+
+func TestWriteSafetensors(t *testing.T) {
+	golden(t, "WriteSafetensors", func(c *check) {
+		tensors := []Tensor{
+			NewTensor("b\"", []float32{1, -2}, 2, 1),
+			{"a", I64, []int{}, []byte("12345678")},
+			{"none", BF16, []int{0}, nil},
+		}
+		c.equal("a tensor of float32", tensors[0], Tensor{"b\"", F32, []int{2, 1}, []byte{0, 0, 0x80, 0x3f, 0, 0, 0, 0xc0}})
+		c.equal("no numbers", len(NewTensor("", nil, 0).Data), 0)
+		c.panics("numbers that do not fill the shape", "NewTensor: x: 2 numbers for shape [3]", func() { NewTensor("x", []float32{1, 2}, 3) })
+
+		var out bytes.Buffer
+		c.must(WriteSafetensors(&out, tensors, map[string]string{"z": "1", "a": "é\n"}))
+		header := `{"__metadata__":{"a":"é\n","z":"1"},"b\"":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},` +
+			`"a":{"dtype":"I64","shape":[],"data_offsets":[8,16]},"none":{"dtype":"BF16","shape":[0],"data_offsets":[16,16]}}`
+		header += strings.Repeat(" ", 7-(len(header)+7)%8)
+		c.equal("the file", out.String(), string(file(header, "\x00\x00\x80\x3f\x00\x00\x00\xc012345678")))
+		out.Reset()
+		c.must(WriteSafetensors(&out, nil, nil))
+		c.equal("an empty file", out.String(), string(file("{}      ", "")))
+		out.Reset()
+		c.must(WriteSafetensors(&out, tensors[1:2], nil))
+		c.equal("one tensor", out.String(), string(file(`{"a":{"dtype":"I64","shape":[],"data_offsets":[0,8]}}   `, "12345678")))
+
+		for want, tensors := range map[string][]Tensor{
+			"a: found 3 bytes for shape [1] of F32, expected 4, and each name once":                                 {{"a", F32, []int{1}, make([]byte, 3)}},
+			"a: found 4 bytes for shape [1] of F32, expected 4, and each name once":                                 {{"a", F32, []int{1}, make([]byte, 4)}, {"a", F32, []int{1}, make([]byte, 4)}},
+			"__metadata__: found 0 bytes for shape [0] of F32, expected 0, and each name once":                      {{"__metadata__", F32, []int{0}, nil}},
+			"a: found 0 bytes for shape [1] of F4, expected a whole number of bytes below 2^61, and each name once": {{"a", "F4", []int{1}, nil}},
+		} {
+			if err := WriteSafetensors(io.Discard, tensors, nil); err == nil || err.Error() != "qwen: "+want {
+				c.fail("got the error %v, want %s", err, want)
+			}
+		}
+		for n := range 3 { // the writer's own errors come through, from each of the three writes
+			if err := WriteSafetensors(&failingWriter{n}, tensors, nil); err != io.ErrShortWrite {
+				c.fail("write %d fails, and WriteSafetensors says %v", n, err)
+			}
+		}
+	})
+}
+
+// failingWriter fails at its n-th write.
+type failingWriter struct{ n int }
+
+func (w *failingWriter) Write(p []byte) (int, error) {
+	if w.n--; w.n < 0 {
+		return 0, io.ErrShortWrite
+	}
+	return len(p), nil
+}
+
+// ---------------------------------------------------------------- numbers and tables
+
+// TestWiden goes through all 65,536 values of each narrow type.
+func TestWiden(t *testing.T) {
+	golden(t, "widen", func(c *check) {
+		data := make([]byte, 0, 2<<16)
+		for i := range 1 << 16 {
+			data = binary.LittleEndian.AppendUint16(data, uint16(i))
+		}
+		for name, r := range cases(c, "convert") {
+			dtype := map[string]DType{"float16": F16, "bfloat16": BF16}[name]
+			got := make([]float32, 1<<16)
+			widen(got, data, dtype)
+			sum := sha256.New()
+			for _, v := range got {
+				b := math.Float32bits(v)
+				if v != v {
+					b = 0x7fc00000
+				}
+				binary.Write(sum, binary.LittleEndian, b)
+			}
+			sample, want := r.ids("in"), r.numbers("out")
+			for i, id := range sample { // which of them is wrong?
+				if g := got[id]; g != want[i] && !(g != g && want[i] != want[i]) {
+					c.fail("max error %.1e, tolerance 0, worst at bits %#04x of %s: got %v, want %v", math.Abs(float64(g-want[i])), id, dtype, g, want[i])
+				}
+			}
+			c.equal("checksum of all values of "+string(dtype), hex.EncodeToString(sum.Sum(nil)), r.meta[name+".sha256"])
+			for n := range 70 { // every length, at every alignment, and nothing beyond
+				part, at := make([]float32, n+1), 2*(31000+37*n)
+				part[n] = 7
+				widen(part[:n], append([]byte{0}, data[at:at+2*n]...)[1:], dtype)
+				sameBits(c, fmt.Sprintf("%d numbers of %s", n, dtype), part, append(slices.Clone(got[at/2:at/2+n]), 7))
+			}
+		}
+		got := make([]float32, 3)
+		widen(got, []byte{0, 0, 0x80, 0x3f, 1, 2, 3, 4, 0, 0, 0, 0x80, 99}, F32)
+		sameBits(c, "F32", got, []float32{1, math.Float32frombits(0x04030201), float32(math.Copysign(0, -1))})
+		c.panics("another type", "widen: dtype I64", func() { widen(got, make([]byte, 24), I64) })
+
+		x, err := Tensor{"x", BF16, []int{1, 2}, []byte{0x80, 0x3f, 0, 0xc0}}.Float32()
+		c.equal("a tensor's numbers", []any{x, err}, []any{[]float32{1, -2}, nil})
+		_, err = Tensor{"x", I64, []int{1}, make([]byte, 8)}.Float32()
+		c.equal("not of floating-point numbers", fmt.Sprint(err), "qwen: x: found dtype I64, expected F32, F16 or BF16")
+	})
+}
+
+func TestNewMatrix(t *testing.T) {
+	golden(t, "NewMatrix", func(c *check) {
+		w := NewMatrix([]float32{1, -2, 0, 0.5, 3, 4}, 2)
+		c.equal("shape", []any{w.DType, w.Rows, w.Cols, len(w.Data)}, []any{F32, 2, 3, 24})
+		c.equal("bytes", w.Data[:8], []byte{0, 0, 0x80, 0x3f, 0, 0, 0, 0xc0})
+		sameBits(c, "row 1", w.Row(1), []float32{0.5, 3, 4})
+		c.equal("no columns", NewMatrix(nil, 1).Cols, 0)
+		c.panics("rows of unequal length", "len(x) 3 is not a multiple of rows 2", func() { NewMatrix(make([]float32, 3), 2) })
+		c.panics("no rows", "rows 0", func() { NewMatrix(make([]float32, 3), 0) })
+	})
+}
+
+func TestEmbed(t *testing.T) {
+	golden(t, "Embed", func(c *check) {
+		for name, r := range cases(c, "embedding") {
+			sameBits(c, name, Embed(r.ids("ids"), r.matrix("weight")), r.numbers("out"))
+		}
+		w := NewMatrix(make([]float32, 6), 3)
+		c.panics("no such row", "token 3, want 0 to 2", func() { Embed([]int{3}, w) })
+		c.panics("no such row", "token -1", func() { Embed([]int{0, -1}, w) })
+	})
+}
+
+// ---------------------------------------------------------------- RMSNorm
+
+// TestRMSNorm has rows of size 1, 1e-3, 1e3, 1e15, one far from mean 0 and one of
+// zeros; the eps shows in the second, the order of the roundings in none.
+func TestRMSNorm(t *testing.T) {
+	golden(t, "RMSNorm", func(c *check) {
+		for name, r := range cases(c, "rmsnorm") {
+			rmsNorm(c, "width "+name, r)
+		}
+		for name, r := range cases(c, "qknorm") { // Qwen3's: each head is a row
+			rmsNorm(c, name+"_norm", r)
+		}
+		c.panics("no weight", "len(weight) 0", func() { RMSNorm(nil, nil, 1e-6) })
+		c.panics("half a row", "len(x) 3 is not a multiple of len(weight) 2", func() { RMSNorm(make([]float32, 3), make([]float32, 2), 1e-6) })
+		c.equal("no rows", len(RMSNorm(nil, make([]float32, 2), 1e-6)), 0)
+	})
+}
+
+// rmsNorm allows one rounding for the scale and one for each of two products.
+// PyTorch sums n squares in float32, which may put the mean off by n roundings
+// and its root by half of that, and rounds the mean, the sum with eps and the
+// root besides.
+func rmsNorm(c *check, name string, r recording) {
+	x, w, eps := r.numbers("in"), r.numbers("weight"), r.number("eps")
+	n := len(w)
+	want, bound := make([]float64, len(x)), make([]float64, len(x))
+	for at := 0; at < len(x); at += n {
+		sum := 0.0
+		for _, v := range x[at : at+n] {
+			sum += float64(v) * float64(v)
+		}
+		for i := range n {
+			want[at+i] = float64(x[at+i]) / math.Sqrt(sum/float64(n)+float64(float32(eps))) * float64(w[i])
+			bound[at+i] = 3.1*ulp*math.Abs(want[at+i]) + 1e-44
+		}
+	}
+	got := RMSNorm(x, w, float32(eps))
+	within(c, name, got, want, bound, r.shape("in")...)
+	within(c, name+", PyTorch", got, r.numbers("out"), times((3.1+float64(n)/2+6)/3.1, bound), r.shape("in")...)
+}
+
+// ---------------------------------------------------------------- dot, Linear
+
+// dots returns x·wᵀ + bias in float64 and how far a float32 sum may be from it.
+func dots(x []float32, w []float32, rows int, bias []float32) (y, bound []float64) {
+	cols := len(w) / rows
+	for t := 0; t < len(x); t += cols {
+		for r := range rows {
+			sum, size := 0.0, 0.0
+			for i, v := range w[r*cols : (r+1)*cols] {
+				p := float64(v) * float64(x[t+i])
+				sum, size = sum+p, size+math.Abs(p)
+			}
+			n := float64(cols)
+			if bias != nil {
+				sum, size, n = sum+float64(bias[r]), size+math.Abs(float64(bias[r])), n+1
+			}
+			y, bound = append(y, sum), append(bound, n*ulp*size)
+		}
+	}
+	return y, bound
+}
+
+func TestDot(t *testing.T) {
+	golden(t, "dot", func(c *check) {
+		for name, r := range cases(c, "linear") {
+			if r.has("bias") {
+				continue
+			}
+			x, w, rows := r.numbers("in"), r.entry("weight").numbers(), r.shape("weight")[0]
+			cols := len(w) / rows
+			want, bound := dots(x, w, rows, nil)
+			var got []float32
+			for at := 0; at < len(x); at += cols {
+				for i := range rows {
+					got = append(got, dot(w[i*cols:(i+1)*cols], x[at:at+cols]))
+				}
+			}
+			within(c, name, got, want, bound, rows)
+			within(c, name+", PyTorch", got, r.numbers("out"), times(2, bound), rows)
+		}
+		// Every length, at every alignment, between numbers that must not be read.
+		random := rand.New(rand.NewPCG(1, 2))
+		nan := float32(math.NaN())
+		for n := range 201 {
+			var got []float32
+			var want, bound []float64
+			for shift := range 4 {
+				a, b := make([]float32, n+12), make([]float32, n+12)
+				for i := range a {
+					a[i], b[i] = nan, nan
+				}
+				from, to := 4+shift, 4+shift+n
+				for i := from; i < to; i++ {
+					a[i], b[i] = float32(random.NormFloat64()), float32(random.NormFloat64())
+				}
+				w, e := []float64{0}, []float64{0}
+				if n > 0 {
+					w, e = dots(a[from:to], b[from:to], 1, nil)
+				}
+				got, want, bound = append(got, dot(a[from:to], b[from:to])), append(want, w[0]), append(bound, e[0])
+			}
+			within(c, fmt.Sprint("length ", n), got, want, bound)
+		}
+		if v := dot([]float32{1, 2}, []float32{3, 4, nan}); v != 11 { // b may be longer
+			c.fail("got %v, want 11", v)
+		}
+		defer func() { _ = recover() }()
+		c.fail("b shorter than a: got %v, want a panic", dot(make([]float32, 5), make([]float32, 4)))
+	})
+}
+
+// TestParallel counts who does what.
+func TestParallel(t *testing.T) {
+	golden(t, "parallel", func(c *check) {
+		for _, procs := range []int{1, 2, 3, 4} {
+			runtime.GOMAXPROCS(procs)
+			for _, least := range []int{1, 2, 16} {
+				for _, n := range []int{0, 1, 2, 3, 15, 16, 17, 31, 33, 64, 257} {
+					var mu sync.Mutex
+					done, short, pieces := make([]int, n), 0, 0
+					parallel(n, least, func(from, to int) {
+						mu.Lock()
+						defer mu.Unlock()
+						for i := from; i < to; i++ {
+							done[i]++
+						}
+						if pieces++; to-from < least && to < n {
+							short++
+						}
+					})
+					for i, times := range done {
+						if times != 1 {
+							c.fail("%d threads, n %d, least %d: element %d is done %d times", procs, n, least, i, times)
+							return
+						}
+					}
+					if short > 0 {
+						c.fail("%d threads, n %d, least %d: a piece is smaller", procs, n, least)
+					}
+					workers := min(procs, (n+least-1)/least)
+					if want := 4 * workers; workers > 1 && pieces > want || n == 257 && least == 1 && workers > 1 && pieces <= want-workers || workers <= 1 && pieces != 1 {
+						c.fail("%d threads, n %d, least %d: %d pieces, want about %d", procs, n, least, pieces, want)
+					}
+				}
+			}
+		}
+		// All of them at once: each waits for the others.
+		runtime.GOMAXPROCS(4)
+		var mu sync.Mutex
+		here, most := 0, 0
+		parallel(16, 1, func(from, to int) {
+			mu.Lock()
+			if here++; here > most {
+				most = here
+			}
+			mu.Unlock()
+			for end := time.Now().Add(5 * time.Millisecond); time.Now().Before(end); {
+				runtime.Gosched()
+			}
+			mu.Lock()
+			here--
+			mu.Unlock()
+		})
+		c.equal("goroutines at the same time", most, 4)
+	})
+}
+
+func TestLinear(t *testing.T) {
+	golden(t, "Linear", func(c *check) {
+		for name, r := range cases(c, "linear") {
+			x, w := r.numbers("in"), r.matrix("weight")
+			var bias []float32
+			if r.has("bias") {
+				bias = r.entry("bias").numbers()
+			}
+			want, bound := dots(x, r.entry("weight").numbers(), w.Rows, bias)
+			shape := r.shape("out")
+			got := Linear(x, w, bias)
+			within(c, name, got, want, bound, shape...)
+			within(c, name+", PyTorch", got, r.numbers("out"), times(2, bound), shape...)
+
+			// A weight may begin anywhere in a file, and a token's result may not
+			// depend on its neighbours or on the number of threads.
+			w.Data = append([]byte{0}, w.Data...)[1:]
+			for _, procs := range []int{2, 5} {
+				runtime.GOMAXPROCS(procs)
+				sameBits(c, fmt.Sprint(procs, " threads"), Linear(x, w, bias), got)
+			}
+			runtime.GOMAXPROCS(1)
+			for t := range shape[0] {
+				sameBits(c, fmt.Sprint("token ", t, " alone"), Linear(x[t*w.Cols:(t+1)*w.Cols], w, bias), got[t*w.Rows:(t+1)*w.Rows])
+			}
+		}
+		w := NewMatrix(make([]float32, 6), 2)
+		c.equal("no tokens", len(Linear(nil, w, nil)), 0)
+		c.panics("width of x", "len(x) 4 is not a multiple of in, 3", func() { Linear(make([]float32, 4), w, nil) })
+		c.panics("width of bias", "len(bias) 3, want out, 2", func() { Linear(make([]float32, 3), w, make([]float32, 3)) })
+		for _, bad := range []Matrix{{F32, 2, 3, make([]byte, 23)}, {F32, 0, 3, nil}, {F32, 3, 0, nil}, {BF16, 2, 3, make([]byte, 24)}, {F32, -2, -3, make([]byte, 24)}} {
+			c.panics("a matrix that is not one", "Linear: ", func() { Linear(make([]float32, 3), bad, nil) })
+		}
+	})
+}
+
+// ---------------------------------------------------------------- RoPE
+
+// ropeConfig is the recorded rope_parameters with what transformers fills in.
+func ropeConfig(c *check, r recording) RoPEConfig {
+	var p struct {
+		Type      string   `json:"rope_type"`
+		Theta     float64  `json:"rope_theta"`
+		Factor    float64  `json:"factor"`
+		Original  float64  `json:"original_max_position_embeddings"`
+		Attention *float64 `json:"attention_factor"`
+		BetaFast  float64  `json:"beta_fast"`
+		BetaSlow  float64  `json:"beta_slow"`
+		MScale    float64  `json:"mscale"`
+		MScaleAll float64  `json:"mscale_all_dim"`
+		Truncate  bool     `json:"truncate"`
+	}
+	p.Original, p.BetaFast, p.BetaSlow, p.Truncate = r.number("max_position_embeddings"), 32, 1, true
+	c.must(json.Unmarshal([]byte(r.meta[r.prefix+"rope_parameters"]), &p))
+	return RoPEConfig{p.Type, p.Theta, p.Factor, p.Original, p.Attention, p.BetaFast, p.BetaSlow, p.MScale, p.MScaleAll, !p.Truncate}
+}
+
+// TestNewRotary allows a frequency 6 roundings: the power (PyTorch's may be off by
+// two), its inverse and the stretching, here and there. YaRN has ten more, of
+// numbers as large as the frequency before stretching.
+func TestNewRotary(t *testing.T) {
+	golden(t, "NewRotary", func(c *check) {
+		for name, r := range cases(c, "rope") {
+			config, headDim := ropeConfig(c, r), r.shape("in")[2]
+			rotary := NewRotary(config, headDim)
+			want, bound := r.numbers("inv_freq"), make([]float64, headDim/2)
+			for i := range bound {
+				bound[i] = 8 * ulp * float64(want[i])
+				if config.Type == "yarn" {
+					bound[i] = 16 * ulp * math.Pow(config.Theta, -2*float64(i)/float64(headDim))
+				}
+			}
+			within(c, name, rotary.InvFreq, want, bound)
+			exact(c, name+", attention factor", []float32{rotary.Scale}, r.numbers("attention_scaling"))
+		}
+		// Where both ends of YaRN's ramp fall on one pair it is a step.
+		step := NewRotary(RoPEConfig{Type: "yarn", Theta: 100, Factor: 2, OriginalMaxPositions: 6, BetaFast: 32, BetaSlow: 1}, 4)
+		within(c, "a step", step.InvFreq, []float64{1, 0.05}, []float64{1e-6})
+		for _, headDim := range []int{0, -2, 7} {
+			c.panics("width", fmt.Sprint("headDim ", headDim), func() { NewRotary(RoPEConfig{Type: "default", Theta: 1e6}, headDim) })
+		}
+		c.panics("type", `rope type "longrope"`, func() { NewRotary(RoPEConfig{Type: "longrope", Theta: 1e6}, 8) })
+	})
+}
+
+// TestAngles takes the recorded frequencies. The angle is then the same float32
+// product, at any position, and only cos and sin themselves may differ: by one
+// rounding here and two there, and one each for the attention factor.
+func TestAngles(t *testing.T) {
+	golden(t, "Rotary.Angles", func(c *check) {
+		for name, r := range cases(c, "rope") {
+			rotary := Rotary{r.numbers("inv_freq"), r.numbers("attention_scaling")[0]}
+			positions, half := r.ids("positions"), len(rotary.InvFreq)
+			var cos, sin []float32
+			for _, pos := range positions {
+				a, b := rotary.Angles(pos, 1)
+				cos, sin = append(cos, a...), append(sin, b...)
+			}
+			bound := []float64{5 * ulp * max(1, float64(rotary.Scale))}
+			within(c, name+", cos", cos, r.numbers("cos"), bound, half)
+			within(c, name+", sin", sin, r.numbers("sin"), bound, half)
+			if first, n := positions[0], len(positions); positions[n-1] == first+n-1 { // without gaps: all at once
+				a, b := rotary.Angles(first, n)
+				sameBits(c, name+", all at once", append(a, b...), append(cos, sin...))
+			}
+		}
+	})
+}
+
+// TestRoPE takes the recorded cos and sin: two products and a difference.
+func TestRoPE(t *testing.T) {
+	golden(t, "RoPE", func(c *check) {
+		for name, r := range cases(c, "rope") {
+			x, cos, sin, shape := r.numbers("in"), r.numbers("cos"), r.numbers("sin"), r.shape("in")
+			seq, heads, dim := shape[0], shape[1], shape[2]
+			want, bound := make([]float64, len(x)), make([]float64, len(x))
+			for i := range x {
+				t, d := i/(heads*dim), i%dim
+				pair, sign := i+dim/2, -1.0
+				if d >= dim/2 {
+					pair, sign = i-dim/2, 1
+				}
+				at := t*dim/2 + d%(dim/2)
+				a, b := float64(x[i])*float64(cos[at]), sign*float64(x[pair])*float64(sin[at])
+				want[i], bound[i] = a+b, 2*ulp*(math.Abs(a)+math.Abs(b))
+			}
+			got := RoPE(x, cos, sin, dim)
+			within(c, name, got, want, bound, shape...)
+			within(c, name+", PyTorch", got, r.numbers("out"), times(2, bound), shape...)
+			if seq != 6 {
+				c.fail("%s: %d tokens", name, seq)
+			}
+		}
+		four := make([]float32, 4)
+		c.panics("odd width", "headDim 3", func() { RoPE(make([]float32, 12), four, four, 3) })
+		c.panics("width 0", "headDim 0", func() { RoPE(four, four, four, 0) })
+		c.panics("cos and sin of different length", "len(cos) 4, len(sin) 2", func() { RoPE(make([]float32, 8), four, four[:2], 4) })
+		c.panics("cos of another width", "len(cos) 4", func() { RoPE(make([]float32, 12), four, four, 6) })
+		c.panics("no tokens", "seq*headDim", func() { RoPE(four, nil, nil, 4) })
+		c.panics("x of another width", "len(x) 10", func() { RoPE(make([]float32, 10), four, four, 4) })
+	})
+}
+
+// ---------------------------------------------------------------- attention
+
+// softmax64 returns the softmax of x in float64 and how far that of float32 may be
+// from it: the difference to the maximum is rounded, so is its exponential, the
+// sum of n of them and the quotient.
+func softmax64(x []float64) (p, bound []float64) {
+	largest, sum := slices.Max(x), 0.0
+	for _, v := range x {
+		p = append(p, math.Exp(v-largest))
+		sum += p[len(p)-1]
+	}
+	off := 0.0 // of the sum, relative: that of its parts, weighted, and of n additions
+	for i := range p {
+		p[i] /= sum
+		if p[i] > 0 {
+			off += p[i] * (largest - x[i])
+		}
+	}
+	for i, v := range p {
+		e := float64(len(x)) + 4 + off
+		if v > 0 {
+			e += largest - x[i]
+		}
+		bound = append(bound, e*ulp*v+2e-38) // below that float32 loses digits
+	}
+	return p, bound
+}
+
+func TestSoftmax(t *testing.T) {
+	golden(t, "Softmax", func(c *check) {
+		for name, r := range cases(c, "softmax") {
+			x := r.numbers("in")
+			want, bound := softmax64(widen64(x))
+			got := Softmax(x)
+			within(c, name, got, want, bound)
+			within(c, name+", PyTorch", got, r.numbers("out"), times(2, bound))
+			sameBits(c, name+", the argument is as it was", x, r.numbers("in"))
+		}
+		c.equal("empty", len(Softmax(nil)), 0)
+		within(c, "exp", []float32{exp(0), exp(1), exp(-2)}, []float64{1, math.E, math.Exp(-2)}, []float64{math.E * ulp})
+	})
+}
+
+func widen64(x []float32) []float64 {
+	y := make([]float64, len(x))
+	for i, v := range x {
+		y[i] = float64(v)
+	}
+	return y
+}
+
+// An attentionCase is a recorded attention and what float64 makes of it.
+type attentionCase struct {
+	q, k, v, probs, out                       []float32
+	heads, kvHeads, headDim, seq, past, total int
+}
+
+func attentionCaseOf(r recording) attentionCase {
+	a := attentionCase{
+		q: r.numbers("q"), k: r.numbers("k"), v: r.numbers("v"), probs: r.numbers("probs"), out: r.numbers("out"),
+		heads: r.int("heads"), kvHeads: r.int("kv_heads"), headDim: r.int("head_dim"), past: r.int("past"),
+	}
+	a.seq, a.total = r.shape("q")[0], r.shape("k")[0]
+	return a
+}
+
+// row returns head h of token t of x, [tokens, heads, headDim].
+func (a attentionCase) row(x []float32, heads, t, h int) []float32 {
+	at := (t*heads + h) * a.headDim
+	return x[at : at+a.headDim]
+}
+
+// scores returns the scores of token t and head h in float64, and their bounds:
+// a dot product and the product with the scale.
+func (a attentionCase) scores(t, h int) (s, bound []float64) {
+	scale := 1 / math.Sqrt(float64(a.headDim))
+	for i := range a.past + t + 1 {
+		y, e := dots(a.row(a.q, a.heads, t, h), a.row(a.k, a.kvHeads, i, h*a.kvHeads/a.heads), 1, nil)
+		s, bound = append(s, y[0]*scale), append(bound, e[0]*scale+2*ulp*math.Abs(y[0]*scale))
+	}
+	return s, bound
+}
+
+// attend returns the probabilities and the output of token t and head h. An error
+// of e in a score changes a probability by at most a factor exp(2e).
+func (a attentionCase) attend(t, h int) (p, pBound, out, outBound []float64) {
+	s, sBound := a.scores(t, h)
+	p, pBound = softmax64(s)
+	grow := math.Expm1(2 * slices.Max(sBound))
+	for i := range p {
+		pBound[i] += grow * p[i]
+	}
+	out, outBound = make([]float64, a.headDim), make([]float64, a.headDim)
+	for i := range p {
+		for d, v := range a.row(a.v, a.kvHeads, i, h*a.kvHeads/a.heads) {
+			out[d] += p[i] * float64(v)
+			outBound[d] += math.Abs(float64(v)) * (pBound[i] + p[i]*ulp*float64(len(p)+1))
+		}
+	}
+	return p, pBound, out, outBound
+}
+
+// strided returns row h of each token of x, [tokens, heads, headDim], from the
+// first on, as the kernels read it.
+func (a attentionCase) strided(x []float32, h int) []float32 { return x[h*a.headDim:] }
+
+func TestAttentionScores(t *testing.T) {
+	golden(t, "attentionScores", func(c *check) {
+		for name, r := range cases(c, "attention") {
+			a := attentionCaseOf(r)
+			group := a.heads / a.kvHeads
+			var got, probs []float32
+			var want, bound, wantProbs, probsBound []float64
+			for t := range a.seq {
+				visible := a.past + t + 1
+				for kv := range a.kvHeads {
+					at := (t*a.heads + kv*group) * a.headDim
+					scores := make([]float32, group*visible)
+					attentionScores(scores, a.q[at:at+group*a.headDim], a.strided(a.k, kv), a.headDim, a.kvHeads*a.headDim, visible, float32(1/math.Sqrt(float64(a.headDim))))
+					got = append(got, scores...)
+					for g := range group {
+						h := kv*group + g
+						s, e := a.scores(t, h)
+						want, bound = append(want, s...), append(bound, e...)
+						p, _ := softmax64(widen64(scores[g*visible : (g+1)*visible]))
+						_, pe, _, _ := a.attend(t, h)
+						wantProbs, probsBound = append(wantProbs, p...), append(probsBound, pe...)
+						probs = append(probs, a.probs[(h*a.seq+t)*a.total:][:visible]...)
+					}
+				}
+			}
+			within(c, name, got, want, bound)
+			within(c, name+", probabilities against PyTorch", probs, wantProbs, times(2, probsBound))
+		}
+	})
+}
+
+func TestAttentionValues(t *testing.T) {
+	golden(t, "attentionValues", func(c *check) {
+		for name, r := range cases(c, "attention") {
+			a := attentionCaseOf(r)
+			group := a.heads / a.kvHeads
+			var got, torch []float32
+			var want, bound []float64
+			for t := range a.seq {
+				visible := a.past + t + 1
+				for kv := range a.kvHeads {
+					out := make([]float32, group*a.headDim)
+					var probs []float32
+					for g := range group {
+						h := kv*group + g
+						row := a.probs[(h*a.seq+t)*a.total:][:visible]
+						probs = append(probs, row...)
+						torch = append(torch, a.row(a.out, a.heads, t, h)...)
+						for d := range a.headDim {
+							sum, size := 0.0, 0.0
+							for i, p := range row {
+								v := float64(p) * float64(a.row(a.v, a.kvHeads, i, kv)[d])
+								sum, size = sum+v, size+math.Abs(v)
+							}
+							want, bound = append(want, sum), append(bound, float64(visible)*ulp*size)
+						}
+					}
+					attentionValues(out, probs, a.strided(a.v, kv), a.headDim, a.kvHeads*a.headDim, visible)
+					got = append(got, out...)
+				}
+			}
+			within(c, name, got, want, bound, a.heads, a.headDim)
+			within(c, name+", PyTorch", got, torch, times(2, bound), a.heads, a.headDim)
+		}
+	})
+}
+
+// TestAttention covers one token and several, with and without a past, one
+// key/value head, as many as query heads, and scores in the thousands.
+func TestAttention(t *testing.T) {
+	golden(t, "Attention", func(c *check) {
+		for name, r := range cases(c, "attention") {
+			a := attentionCaseOf(r)
+			var shape []int
+			var probs []float32
+			got := Attention(a.q, a.k, a.v, a.heads, a.kvHeads, a.headDim, func(name string, dims []int, x []float32) {
+				shape, probs = dims, slices.Clone(x)
+			})
+			want, bound := make([]float64, len(got)), make([]float64, len(got))
+			wantP, boundP := make([]float64, a.heads*a.seq*a.total), make([]float64, a.heads*a.seq*a.total)
+			for t := range a.seq {
+				for h := range a.heads {
+					p, pe, out, oe := a.attend(t, h)
+					copy(want[(t*a.heads+h)*a.headDim:], out)
+					copy(bound[(t*a.heads+h)*a.headDim:], oe)
+					copy(wantP[(h*a.seq+t)*a.total:], p)
+					copy(boundP[(h*a.seq+t)*a.total:], pe)
+				}
+			}
+			within(c, name, got, want, bound, a.heads, a.headDim)
+			within(c, name+", PyTorch", got, a.out, times(2, bound), a.heads, a.headDim)
+			c.equal("shape of the probabilities", shape, []int{a.heads, a.seq, a.total})
+			within(c, name+", probabilities", probs, wantP, boundP, shape...)
+			within(c, name+", probabilities, PyTorch", probs, a.probs, times(2, boundP), shape...)
+			for _, procs := range []int{2, 5} {
+				runtime.GOMAXPROCS(procs)
+				sameBits(c, fmt.Sprint(procs, " threads"), Attention(a.q, a.k, a.v, a.heads, a.kvHeads, a.headDim, nil), got)
+			}
+			runtime.GOMAXPROCS(1)
+		}
+		x := make([]float32, 24)
+		for _, bad := range []struct{ q, k, v, heads, kvHeads, headDim int }{
+			{24, 24, 24, 0, 2, 3}, {24, 24, 24, 4, 0, 3}, {24, 24, 24, 4, 2, 0}, {24, 24, 24, 4, 3, 1}, {24, 24, 24, -4, -2, -3},
+			{23, 24, 24, 4, 2, 3}, {24, 23, 23, 4, 2, 3}, {24, 24, 18, 4, 2, 3}, {24, 6, 6, 4, 2, 3},
+		} {
+			c.panics(fmt.Sprint(bad), "Attention: ", func() { Attention(x[:bad.q], x[:bad.k], x[:bad.v], bad.heads, bad.kvHeads, bad.headDim, nil) })
+		}
+	})
+}
+
+// TestCache writes down what must be in the cache after each step.
+func TestCache(t *testing.T) {
+	golden(t, "Cache", func(c *check) {
+		m := &Model{Config: Config{KVHeads: 2, HeadDim: 3}, Layers: make([]Layer, 2)}
+		cache := m.NewCache()
+		c.equal("layers", []int{len(cache.keys), len(cache.values), cache.Len()}, []int{2, 2, 0})
+		numbers := func(from, n int) []float32 { // n tokens' worth
+			x := make([]float32, 6*n)
+			for i := range x {
+				x[i] = float32(1000*from + i)
+			}
+			return x
+		}
+		for i := range 2 {
+			k, v := cache.extend(i, numbers(1+i, 3), numbers(3+i, 3))
+			sameBits(c, "keys of the first tokens", k, numbers(1+i, 3))
+			sameBits(c, "values of the first tokens", v, numbers(3+i, 3))
+		}
+		// A forward pass that failed half-way leaves no trace.
+		k, v := cache.extend(0, numbers(5, 2), numbers(6, 2))
+		sameBits(c, "keys after a failed pass", k, numbers(5, 2))
+		sameBits(c, "values after a failed pass", v, numbers(6, 2))
+		cache.tokens = append(cache.tokens, 10, 11)
+		c.equal("length", cache.Len(), 2)
+		k, v = cache.extend(0, numbers(7, 1), numbers(8, 1))
+		sameBits(c, "keys of all tokens", k, append(numbers(5, 2), numbers(7, 1)...))
+		sameBits(c, "values of all tokens", v, append(numbers(6, 2), numbers(8, 1)...))
+		cache.tokens = append(cache.tokens, 12)
+
+		ids := cache.Tokens()
+		c.equal("ids", ids, []int{10, 11, 12})
+		ids[0] = 99
+		c.equal("ids are a copy", cache.Tokens(), []int{10, 11, 12})
+		for _, n := range []int{-1, 4} {
+			c.panics("Truncate", fmt.Sprintf("Cache.Truncate: n %d, want 0 to 3", n), func() { cache.Truncate(n) })
+		}
+		cache.Truncate(3)
+		c.equal("all kept", cache.Tokens(), []int{10, 11, 12})
+		cache.Truncate(1)
+		c.equal("one kept", cache.Tokens(), []int{10})
+		k, _ = cache.extend(0, numbers(9, 1), numbers(9, 1))
+		sameBits(c, "another continuation", k, append(numbers(5, 1), numbers(9, 1)...))
+		cache.Truncate(0)
+		c.equal("none kept", cache.Len(), 0)
+
+		cache = m.NewCache()
+		k, _ = cache.extend(1, numbers(1, 2), numbers(2, 2))
+		cache.tokens = []int{4, 5}
+		cache.reserve(50)
+		for i := range 2 {
+			if cap(cache.keys[i]) < 300 || cap(cache.values[i]) < 300 || cap(cache.keys[i]) > 600 || cap(cache.values[i]) > 600 {
+				c.fail("reserve(50): room for %d and %d numbers, want at least 300", cap(cache.keys[i]), cap(cache.values[i]))
+			}
+		}
+		before := &cache.keys[1][:1][0]
+		k, _ = cache.extend(1, numbers(3, 48), numbers(3, 48))
+		if &k[0] != before {
+			c.fail("the room is reserved, and still the keys are copied")
+		}
+		sameBits(c, "reserve loses nothing", k, append(numbers(1, 2), numbers(3, 48)...))
+		cache.reserve(1) // fewer than there are
+		cache.Truncate(0)
+	})
+}
+
+// tiny loads a recorded model, and closes it when the check is over.
+func tiny(c *check, name string) *Model {
+	c.Helper()
+	m, err := Load("testdata/" + name)
+	c.must(err)
+	c.Cleanup(func() { m.Close() })
+	return m
+}
+
+var tinyModels = []string{"qwen3-tiny", "qwen2-tiny"}
+
+// Functions made of several others are held against PyTorch within a hundred
+// roundings of the largest number: their sums have up to 68 terms, three or four
+// of them follow each other, and a norm after a small row enlarges what came
+// before it. Their parts have checks of their own; a mistake in the wiring is as
+// large as the numbers themselves.
+func wiring(want []float32) []float64 {
+	largest := 0.0
+	for _, v := range want {
+		largest = max(largest, math.Abs(float64(v)))
+	}
+	return []float64{100 * ulp * largest}
+}
+
+// TestModelAttention runs one layer's attention on the recorded output of
+// input_layernorm, whole and in two pieces.
+func TestModelAttention(t *testing.T) {
+	golden(t, "Model.attention", func(c *check) {
+		for _, name := range tinyModels {
+			m, r := tiny(c, name), read(c, "testdata/"+name+"/trace.safetensors")
+			seq := len(r.ids("input_ids"))
+			for i := range m.Layers {
+				layer := fmt.Sprintf("model.layers.%d.", i)
+				x, want := r.numbers(layer+"input_layernorm"), r.numbers(layer+"self_attn.o_proj")
+				before := slices.Clone(x)
+				width := len(x) / seq
+				cache := m.NewCache()
+				var got []float32
+				for _, piece := range [][2]int{{0, 5}, {5, 6}, {6, 8}} {
+					cos, sin := m.rotary.Angles(piece[0], piece[1]-piece[0])
+					y := m.attention(x[piece[0]*width:piece[1]*width], i, cos, sin, cache, func(step string, shape []int, y []float32) {
+						if step == "self_attn.probs" {
+							return
+						}
+						n := len(y) / (piece[1] - piece[0])
+						w := r.numbers(layer + step)
+						within(c, fmt.Sprint(name, " ", layer, step, piece), y, w[piece[0]*n:piece[1]*n], wiring(w), shape[1:]...)
+					})
+					got = append(got, y...)
+					cache.tokens = append(cache.tokens, make([]int, piece[1]-piece[0])...)
+				}
+				within(c, name+" "+layer+"self_attn", got, want, wiring(want), width)
+				sameBits(c, "x is as it was", x, before)
+				sameBits(c, "the cached keys are those of k_rope", cache.keys[i], cache.keys[i][:len(r.numbers(layer+"self_attn.k_rope"))])
+			}
+		}
+	})
+}
+
+// ---------------------------------------------------------------- FFN, block
+
+// TestSiLU allows the exponential two roundings (PyTorch three), the sum one and
+// the quotient one. Where exp(-x) overflows the result is 0 instead of 2.6e-37.
+func TestSiLU(t *testing.T) {
+	golden(t, "SiLU", func(c *check) {
+		for name, r := range cases(c, "silu") {
+			x := r.numbers("in")
+			want, bound := make([]float64, len(x)), make([]float64, len(x))
+			for i, v := range x {
+				want[i] = float64(v) / (1 + math.Exp(-float64(v)))
+				bound[i] = 4*ulp*math.Abs(want[i]) + 3e-37
+			}
+			got := SiLU(x)
+			within(c, name, got, want, bound)
+			within(c, name+", PyTorch", got, r.numbers("out"), times(2.5, bound))
+		}
+		for _, name := range tinyModels {
+			r := read(c, "testdata/"+name+"/trace.safetensors")
+			want := r.numbers("model.layers.1.mlp.act_fn")
+			within(c, name, SiLU(r.numbers("model.layers.1.mlp.gate_proj")), want, wiring(want))
+		}
+	})
+}
+
+// One rounding of the same operands: PyTorch's result to the last bit.
+func TestMultiply(t *testing.T) {
+	golden(t, "multiply", func(c *check) {
+		for _, name := range tinyModels {
+			r := read(c, "testdata/"+name+"/trace.safetensors")
+			for i := range 2 {
+				layer := fmt.Sprintf("model.layers.%d.mlp.", i)
+				sameBits(c, name+" "+layer+"gated", multiply(r.numbers(layer+"act_fn"), r.numbers(layer+"up_proj")), r.numbers(layer+"gated"))
+			}
+		}
+		c.panics("lengths", "multiply: lengths 2 and 3", func() { multiply(make([]float32, 2), make([]float32, 3)) })
+	})
+}
+
+func TestFFN(t *testing.T) {
+	golden(t, "FFN", func(c *check) {
+		for name, r := range cases(c, "ffn") {
+			x := r.numbers("in")
+			gate, up, down := r.entry("gate").numbers(), r.entry("up").numbers(), r.entry("down").numbers()
+			g, gBound := dots(x, gate, r.shape("gate")[0], nil)
+			u, uBound := dots(x, up, r.shape("up")[0], nil)
+			// silu is nowhere steeper than 1.1.
+			mid, midBound := make([]float64, len(g)), make([]float64, len(g))
+			for i := range g {
+				s := g[i] / (1 + math.Exp(-g[i]))
+				mid[i] = s * u[i]
+				midBound[i] = (1.1*gBound[i]+4*ulp*math.Abs(s))*math.Abs(u[i]) + math.Abs(s)*uBound[i] + ulp*math.Abs(mid[i])
+			}
+			rows, n := r.shape("down")[0], r.shape("down")[1]
+			var want, bound []float64
+			for t := 0; t < len(mid); t += n {
+				for o := range rows {
+					sum, e := 0.0, 0.0
+					for i := range n {
+						w := float64(down[o*n+i])
+						sum += w * mid[t+i]
+						e += math.Abs(w) * (midBound[t+i] + float64(n)*ulp*math.Abs(mid[t+i]))
+					}
+					want, bound = append(want, sum), append(bound, e)
+				}
+			}
+			got := FFN(x, FFNWeights{r.matrix("gate"), r.matrix("up"), r.matrix("down")}, nil)
+			within(c, name, got, want, bound, rows)
+			within(c, name+", PyTorch", got, r.numbers("out"), times(2.5, bound), rows)
+		}
+		for _, name := range tinyModels { // and each of its steps
+			m, r := tiny(c, name), read(c, "testdata/"+name+"/trace.safetensors")
+			for i := range m.Layers {
+				layer := fmt.Sprintf("model.layers.%d.", i)
+				var steps []string
+				FFN(r.numbers(layer+"post_attention_layernorm"), m.Layers[i].FFN, func(step string, shape []int, y []float32) {
+					steps = append(steps, step)
+					w := r.numbers(layer + step)
+					within(c, name+" "+layer+step, y, w, wiring(w), shape...)
+				})
+				c.equal("steps", steps, []string{"mlp.gate_proj", "mlp.up_proj", "mlp.act_fn", "mlp.gated", "mlp.down_proj"})
+			}
+		}
+	})
+}
+
+func TestAdd(t *testing.T) {
+	golden(t, "add", func(c *check) {
+		for _, name := range tinyModels {
+			r := read(c, "testdata/"+name+"/trace.safetensors")
+			for i, x := range []string{"model.embed_tokens", "model.layers.0"} {
+				layer := fmt.Sprintf("model.layers.%d", i)
+				sameBits(c, name+" "+layer+".attn_residual", add(r.numbers(x), r.numbers(layer+".self_attn.o_proj")), r.numbers(layer+".attn_residual"))
+				sameBits(c, name+" "+layer, add(r.numbers(layer+".attn_residual"), r.numbers(layer+".mlp.down_proj")), r.numbers(layer))
+			}
+		}
+		c.panics("lengths", "add: lengths 2 and 3", func() { add(make([]float32, 2), make([]float32, 3)) })
+	})
+}
+
+func TestBlock(t *testing.T) {
+	golden(t, "Model.block", func(c *check) {
+		for name, r := range cases(c, "block") {
+			model, _, _ := strings.Cut(name, ".")
+			m, x, i := tiny(c, model), r.numbers("in"), r.int("layer")
+			shape, want := r.shape("in"), r.numbers("out")
+			cos, sin := m.rotary.Angles(0, shape[0])
+			got := m.block(x, i, cos, sin, m.NewCache(), nil)
+			within(c, name, got, want, wiring(want), shape...)
+			sameBits(c, name+", x is as it was", x, r.numbers("in"))
+		}
+		for _, name := range tinyModels { // and each of its steps
+			m, r := tiny(c, name), read(c, "testdata/"+name+"/trace.safetensors")
+			for i, input := range []string{"model.embed_tokens", "model.layers.0"} {
+				layer, cache := fmt.Sprintf("model.layers.%d", i), m.NewCache()
+				cos, sin := m.rotary.Angles(0, 8)
+				m.block(r.numbers(input), i, cos, sin, cache, func(step string, shape []int, y []float32) {
+					if step != "" {
+						step = "." + step
+					}
+					w := r.numbers(layer + step)
+					within(c, name+" "+layer+step, y, w, wiring(w), shape...)
+				})
+				k := r.numbers(layer + ".self_attn.k_rope")
+				within(c, name+" "+layer+", cached keys", cache.keys[i], k, wiring(k))
+				v := r.numbers(layer + ".self_attn.v_proj")
+				within(c, name+" "+layer+", cached values", cache.values[i], v, wiring(v))
+			}
+		}
+	})
+}
+
+// ---------------------------------------------------------------- model
+
+func TestCheckInput(t *testing.T) {
+	golden(t, "Model.checkInput", func(c *check) {
+		m := &Model{Config: Config{Vocab: 5, MaxPositions: 4, KVHeads: 1, HeadDim: 2}, Layers: make([]Layer, 1)}
+		cache := m.NewCache()
+		cache.tokens = []int{1}
+		other := (&Model{}).NewCache()
+		for _, test := range []struct {
+			tokens []int
+			cache  *Cache
+			want   string
+		}{
+			{[]int{0, 4, 2}, cache, "<nil>"},
+			{[]int{0}, nil, "qwen: the cache was made by another model, expected one of this model's NewCache"},
+			{[]int{0}, other, "qwen: the cache was made by another model, expected one of this model's NewCache"},
+			{nil, cache, "qwen: found no tokens, expected at least one"},
+			{[]int{0, 1, 2, 3}, cache, "qwen: context is full: found 5 tokens, expected at most 4"},
+			{[]int{0, 5}, cache, "qwen: token 1 of the input: found id 5, expected 0 to 4"},
+			{[]int{-1}, cache, "qwen: token 0 of the input: found id -1, expected 0 to 4"},
+		} {
+			c.equal(fmt.Sprint(test.tokens), fmt.Sprint(m.checkInput(test.tokens, test.cache)), test.want)
+		}
+		if err := m.checkInput(make([]int, 4), cache); !errors.Is(err, ErrContextFull) {
+			c.fail("got %v, want ErrContextFull", err)
+		}
+		m.closed = true
+		c.equal("closed", m.checkInput([]int{0}, cache), ErrClosed)
+	})
+}
+
+func TestCheckFinite(t *testing.T) {
+	golden(t, "Model.checkFinite", func(c *check) {
+		inf, nan := float32(math.Inf(1)), float32(math.NaN())
+		m := &Model{tensors: []Tensor{
+			{"ids", I64, []int{1}, []byte("\xff\xff\xff\xff\xff\xff\xff\x7f")},
+			NewTensor("good", []float32{1, math.MaxFloat32}, 2),
+			NewTensor("bad", []float32{0, 0, nan, inf}, 4),
+			NewTensor("worse", []float32{inf}, 1),
+		}}
+		c.equal("finite", m.checkFinite([]float32{1, -math.MaxFloat32, 0}), nil)
+		for _, v := range []float32{inf, -inf, nan} {
+			err := m.checkFinite([]float32{0, v})
+			c.equal(fmt.Sprint(v), fmt.Sprint(err), "qwen: not finite: weight bad: found NaN at element 2, expected a finite number")
+			c.equal("kind", errors.Is(err, ErrNotFinite), true)
+		}
+		m.tensors = m.tensors[:2]
+		c.equal("overflow", fmt.Sprint(m.checkFinite([]float32{nan})), "qwen: not finite: the logits, although every weight is finite: the activations overflowed")
+	})
+}
+
+// TestTraceNames looks at the names and shapes that Trace puts together.
+func TestTraceNames(t *testing.T) {
+	golden(t, "Trace", func(c *check) {
+		var seen []string
+		see := Trace(func(name string, shape []int, x []float32) { seen = append(seen, fmt.Sprint(name, shape, len(x))) })
+		x := make([]float32, 24)
+		see.step("a", x, 12)
+		see.step("b", x, 3, 4)
+		see.probs(x, 2, 3, 4)
+		see.layer(7).step("c", x, 8)
+		see.layer(0).step("", x, 8)
+		see.layer(10).probs(x, 1, 2, 12)
+		c.equal("names and shapes", seen, []string{"a[2 12] 24", "b[2 3 4] 24", "self_attn.probs[2 3 4] 24", "model.layers.7.c[3 8] 24", "model.layers.0[3 8] 24", "model.layers.10.self_attn.probs[1 2 12] 24"})
+		none := Trace(nil)
+		none.step("a", x, 0)
+		none.probs(x, 0, 0, 0)
+		c.equal("nil", none.layer(1) == nil, true)
+	})
+}
+
+// TestForward begins with the head: a model without layers, whose embedding is
+// what PyTorch put into the final norm.
+func TestForward(t *testing.T) {
+	golden(t, "Model.Forward", func(c *check) {
+		for name, r := range cases(c, "head") {
+			m := tiny(c, name)
+			m.Layers, m.Config.Vocab = nil, r.shape("logits")[1]
+			m.Embed = NewMatrix(r.numbers("in"), 4)
+			rest := m.Embed.Data // ids above 3 are not used; the head may be another matrix
+			m.Embed.Data, m.Embed.Rows = rest, 4
+			norm, logits := r.numbers("norm"), r.numbers("logits")
+			for i := range 4 {
+				got, err := m.Forward([]int{i}, m.NewCache())
+				c.must(err)
+				want := logits[i*m.Config.Vocab : (i+1)*m.Config.Vocab]
+				within(c, fmt.Sprint(name, ", logits of row ", i), got, want, wiring(want))
+			}
+			c.must(m.Trace([]int{0, 1, 2, 3}, m.NewCache(), func(step string, _ []int, x []float32) {
+				if step == "model.norm" {
+					within(c, name+", model.norm", x, norm, wiring(norm), m.Config.Hidden)
+				} else if step == "lm_head" {
+					within(c, name+", lm_head", x, logits, wiring(logits), m.Config.Vocab)
+				}
+			}))
+		}
+		for _, name := range tinyModels {
+			forwardWhole(c, name)
+			forwardProbes(c, name)
+		}
+	})
+}
+
+// forwardWhole compares with the logits at every position of three prompts, and
+// with those of each step of a decode.
+func forwardWhole(c *check, name string) {
+	m, r := tiny(c, name), read(c, "testdata/"+name+"/golden.safetensors")
+	for _, n := range []string{"0", "1", "2"} {
+		prompt, want := r.ids("prompt."+n), r.numbers("logits."+n)
+		cache := m.NewCache()
+		var got []float32
+		for i := range prompt {
+			logits, err := m.Forward(prompt[i:i+1], cache)
+			c.must(err)
+			got = append(got, logits...)
+		}
+		within(c, name+", prompt "+n+", token by token", got, want, times(4, wiring(want)), m.Config.Vocab)
+		c.equal("tokens in the cache", cache.Tokens(), prompt)
+	}
+	cache, want := m.NewCache(), r.numbers("steps.1")
+	next := r.ids("prompt.1")
+	var got []float32
+	for _, id := range r.ids("greedy.1") {
+		logits, err := m.Forward(next, cache)
+		c.must(err)
+		got, next = append(got, logits...), []int{id}
+	}
+	within(c, name+", steps of a decode", got, want, times(4, wiring(want)), m.Config.Vocab)
+
+	length := cache.Len()
+	if _, err := m.Forward([]int{m.Config.Vocab}, cache); err == nil || cache.Len() != length {
+		c.fail("an id that is not in the vocabulary: error %v, %d tokens in the cache, want an error and %d", err, cache.Len(), length)
+	}
+	bad := slices.Clone(m.Norm)
+	m.Norm = slices.Clone(bad)
+	m.Norm[0] = float32(math.NaN())
+	if _, err := m.Forward(next, cache); !errors.Is(err, ErrNotFinite) || cache.Len() != length {
+		c.fail("NaN: error %v, %d tokens in the cache, want ErrNotFinite and %d", err, cache.Len(), length)
+	}
+	m.Norm = bad
+	c.must(m.Close())
+	if _, err := m.Forward(next, cache); err != ErrClosed {
+		c.fail("after Close: %v, want ErrClosed", err)
+	}
+}
+
+// forwardProbes looks for what must not make a difference, to the last bit, and
+// for what must.
+func forwardProbes(c *check, name string) {
+	m, r := tiny(c, name), read(c, "testdata/"+name+"/golden.safetensors")
+	prompt, vocab := r.ids("prompt.2"), m.Config.Vocab
+	all := func(tokens []int, cache *Cache) []float32 { // logits of every token
+		var logits []float32
+		c.must(m.Trace(tokens, cache, func(step string, _ []int, x []float32) {
+			if step == "lm_head" {
+				logits = slices.Clone(x)
+			}
+		}))
+		return logits
+	}
+	whole := all(prompt, m.NewCache())
+	n := len(prompt)
+
+	other := slices.Clone(prompt)
+	other[n-1] = (other[n-1] + 1) % vocab
+	changed := all(other, m.NewCache())
+	sameBits(c, "causality: the last token changes, what came before does not", changed[:(n-1)*vocab], whole[:(n-1)*vocab])
+	if slices.Equal(changed[(n-1)*vocab:], whole[(n-1)*vocab:]) {
+		c.fail("the last token changes, and its logits do not")
+	}
+	other = slices.Clone(prompt)
+	other[0] = (other[0] + 1) % vocab
+	if changed = all(other, m.NewCache()); slices.Equal(changed[(n-1)*vocab:], whole[(n-1)*vocab:]) {
+		c.fail("the first token changes, and the last logits do not")
+	}
+
+	for _, size := range []int{1, 2, 5, 22} { // decode, and prefill in pieces
+		cache := m.NewCache()
+		var got []float32
+		for at := 0; at < n; at += size {
+			got = append(got, all(prompt[at:min(at+size, n)], cache)...)
+		}
+		sameBits(c, fmt.Sprint("in pieces of ", size), got, whole)
+	}
+	cache := m.NewCache()
+	all(other, cache)
+	cache.Truncate(0)
+	all(prompt[:9], cache)
+	all(other[:9], cache)
+	cache.Truncate(9)
+	sameBits(c, "after Truncate", all(prompt[9:], cache), whole[9*vocab:])
+
+	for _, procs := range []int{2, 3, 8} {
+		runtime.GOMAXPROCS(procs)
+		sameBits(c, fmt.Sprint(procs, " threads"), all(prompt, m.NewCache()), whole)
+	}
+	runtime.GOMAXPROCS(1)
+	last, err := m.Forward(prompt, m.NewCache())
+	c.must(err)
+	sameBits(c, "Forward returns the last token's", last, whole[(n-1)*vocab:])
+
+	// The ids are only names of rows.
+	order := rand.New(rand.NewPCG(3, 4)).Perm(vocab)
+	permute := func(w Matrix) Matrix {
+		size := len(w.Data) / w.Rows
+		data := make([]byte, len(w.Data))
+		for id, to := range order {
+			copy(data[to*size:(to+1)*size], w.Data[id*size:(id+1)*size])
+		}
+		return Matrix{w.DType, w.Rows, w.Cols, data}
+	}
+	m.Embed, m.Head = permute(m.Embed), permute(m.Head)
+	renamed := make([]int, n)
+	for i, id := range prompt {
+		renamed[i] = order[id]
+	}
+	got := all(renamed, m.NewCache())
+	want := make([]float32, len(whole))
+	for i := range whole {
+		want[i/vocab*vocab+order[i%vocab]] = whole[i]
+	}
+	sameBits(c, "vocabulary in another order", got, want)
+}
+
+// TestTrace holds every intermediate of a whole run, with its name and shape,
+// against the recorded trace. Nothing may be missing and nothing added.
+func TestTrace(t *testing.T) {
+	golden(t, "Model.Trace", func(c *check) {
+		for _, name := range tinyModels {
+			m, r := tiny(c, name), read(c, "testdata/"+name+"/trace.safetensors")
+			seen := map[string]bool{"input_ids": true, "hidden_states.0": true, "hidden_states.1": true, "hidden_states.2": true}
+			cache := m.NewCache()
+			c.must(m.Trace(r.ids("input_ids"), cache, func(step string, shape []int, x []float32) {
+				want := r.numbers(step)
+				c.equal(step+", shape", shape, r.shape(step))
+				within(c, name+" "+step, x, want, times(4, wiring(want)), shape...)
+				if seen[step] {
+					c.fail("%s is shown twice", step)
+				}
+				seen[step] = true
+			}))
+			for step := range r.entries {
+				if !seen[step] {
+					c.fail("%s is not shown", step)
+				}
+			}
+			c.equal("tokens in the cache", cache.Tokens(), r.ids("input_ids"))
+			states := []string{"model.embed_tokens", "model.layers.0", "model.norm"} // as transformers counts them
+			for i, step := range states {
+				sameBits(c, "the recording agrees with itself", r.numbers(fmt.Sprint("hidden_states.", i)), r.numbers(step))
+			}
+		}
+	})
+}
+
+// ---------------------------------------------------------------- sampling
+
+// removedAs holds scores against PyTorch's: the same tokens at -Inf, the others
+// within two roundings.
+func removedAs(c *check, name string, got, want []float32) {
+	c.Helper()
+	bound := make([]float64, len(want))
+	for i, v := range want {
+		if !math.IsInf(float64(v), 0) {
+			bound[i] = 2 * ulp * math.Abs(float64(v))
+		}
+	}
+	within(c, name, got, want, bound)
+}
+
+// filterCases runs f on the recorded cases that use nothing but one filter.
+func filterCases(c *check, only string, f func(scores []float32, value float64, ids []int)) {
+	n := 0
+	for name, r := range cases(c, "sampling") {
+		off := map[string]float64{"repetition_penalty": 1, "temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0}
+		if !r.has("ids") {
+			continue
+		}
+		other := false
+		for p, neutral := range off {
+			other = other || p != only && r.number(p) != neutral
+		}
+		if value := r.number(only); !other && value != off[only] {
+			scores := r.numbers("in")
+			f(scores, value, r.ids("ids"))
+			removedAs(c, name, scores, r.numbers("out"))
+			n++
+		}
+	}
+	if n == 0 {
+		c.fail("no recorded case of %s alone", only)
+	}
+}
+
+func TestArgmax(t *testing.T) {
+	golden(t, "argmax", func(c *check) {
+		for name, r := range cases(c, "sampling") {
+			if name == "argmax-tied" {
+				c.equal(name, argmax(r.numbers("in")), r.ids("out")[0])
+			}
+		}
+		for _, test := range []struct {
+			x    []float32
+			want int
+		}{{[]float32{-3}, 0}, {[]float32{-3, -2, -9}, 1}, {[]float32{1, 1}, 0}, {[]float32{0, 5, 2, 5}, 1}, {[]float32{9, 5, 2, 5}, 0}, {[]float32{1, 2, 3}, 2}} {
+			c.equal(fmt.Sprint(test.x), argmax(test.x), test.want)
+		}
+	})
+}
+
+func TestLargest(t *testing.T) {
+	golden(t, "largest", func(c *check) {
+		random := rand.New(rand.NewPCG(5, 6))
+		for _, n := range []int{1, 2, 7, 300, 700} {
+			x := make([]float32, n)
+			for i := range x {
+				x[i] = float32(random.IntN(1 + n/2)) // many equals
+			}
+			want := make([]int, n) // by selection, the slow way
+			used := make([]bool, n)
+			for i := range want {
+				best := -1
+				for j, v := range x {
+					if !used[j] && (best < 0 || v > x[best]) {
+						best = j
+					}
+				}
+				want[i], used[best] = best, true
+			}
+			for _, k := range []int{1, 2, 3, 6, 7, 255, 256, 257, 258, 299, 300, 700} {
+				if k <= n {
+					c.equal(fmt.Sprint(k, " of ", n), largest(x, k), want[:k])
+				}
+			}
+		}
+	})
+}
+
+func TestPenalise(t *testing.T) {
+	golden(t, "penalise", func(c *check) {
+		filterCases(c, "repetition_penalty", func(scores []float32, value float64, ids []int) { penalise(scores, ids, float32(value)) })
+		scores := []float32{2, -2, 4, 0}
+		penalise(scores, []int{-1, 4, 99, 1, 0, 1, 3}, 2) // ids outside of the vocabulary are not looked at
+		sameBits(c, "by hand", scores, []float32{1, -4, 4, 0})
+	})
+}
+
+func TestKeepTopK(t *testing.T) {
+	golden(t, "keepTopK", func(c *check) {
+		filterCases(c, "top_k", func(scores []float32, value float64, _ []int) { keepTopK(scores, min(int(value), len(scores))) })
+	})
+}
+
+func TestKeepTopP(t *testing.T) {
+	golden(t, "keepTopP", func(c *check) {
+		filterCases(c, "top_p", func(scores []float32, value float64, _ []int) { keepTopP(scores, value) })
+		inf := float32(math.Inf(-1))
+		scores := []float32{inf, 1, 1, inf, 1}
+		keepTopP(scores, 0.5) // of equals the first stay
+		sameBits(c, "equals", scores, []float32{inf, 1, 1, inf, inf})
+		scores = []float32{inf, 3, inf}
+		keepTopP(scores, 1e-9)
+		sameBits(c, "the last one stays", scores, []float32{inf, 3, inf})
+		scores = []float32{0, 0, 0, 0}
+		keepTopP(scores, 0.75) // 0.25 is no more than 1-0.75
+		sameBits(c, "on the limit", scores, []float32{0, 0, 0, inf})
+	})
+}
+
+func TestKeepMinP(t *testing.T) {
+	golden(t, "keepMinP", func(c *check) {
+		filterCases(c, "min_p", func(scores []float32, value float64, _ []int) { keepMinP(scores, float32(value)) })
+		inf := float32(math.Inf(-1))
+		scores := []float32{inf, 1, inf, 1}
+		keepMinP(scores, 1)
+		sameBits(c, "on the limit", scores, []float32{inf, 1, inf, 1})
+	})
+}
+
+// TestFilter has every setting alone and together with others.
+func TestFilter(t *testing.T) {
+	golden(t, "Sampling.Filter", func(c *check) {
+		for name, r := range cases(c, "sampling") {
+			if !r.has("ids") {
+				continue
+			}
+			logits, ids := r.numbers("in"), r.ids("ids")
+			s := Sampling{r.number("temperature"), r.int("top_k"), r.number("top_p"), r.number("min_p"), r.number("repetition_penalty"), 0}
+			if s.TopP == 0 {
+				s.TopP = 1e-10 // transformers takes 0 at its word; here 0 is off
+			}
+			got := s.Filter(logits, ids)
+			removedAs(c, name, got, r.numbers("out"))
+			sameBits(c, name+", the logits are as they were", logits, r.numbers("in"))
+			s.Temperature = 0 // greedy: nothing but the penalty
+			greedy := s.Filter(logits, ids)
+			if p := s.RepetitionPenalty; p != 1 {
+				want := slices.Clone(logits)
+				penalise(want, ids, float32(p))
+				sameBits(c, name+", greedy", greedy, want)
+			} else {
+				sameBits(c, name+", greedy", greedy, logits)
+			}
+			c.equal("choose, greedy", s.choose(logits, ids, nil), argmax(greedy))
+		}
+		x := []float32{1, 2, 3}
+		sameBits(c, "the zero value", Sampling{}.Filter(x, []int{0}), x)
+		sameBits(c, "everything off", Sampling{Temperature: 1, TopK: -1, TopP: 1, RepetitionPenalty: 1}.Filter(x, []int{0}), x)
+		sameBits(c, "top-k of all", Sampling{Temperature: 1, TopK: 3}.Filter(x, nil), x)
+
+		// The same seed, the same choices; and as often as they are likely.
+		s := Sampling{Temperature: 1, TopK: 2}
+		random := func() *rand.Rand { return rand.New(rand.NewPCG(9, 0)) }
+		a, b := random(), random()
+		count := make([]int, 3)
+		for range 2000 {
+			id := s.choose(x, nil, a)
+			if again := s.choose(x, nil, b); again != id {
+				c.fail("the same seed gives %d and %d", id, again)
+			}
+			count[id]++
+		}
+		c.equal("a token that is removed is never drawn", count[0], 0)
+		within(c, "share of the second", []float64{float64(count[1]) / 2000}, []float64{1 / (1 + math.E)}, []float64{0.05}) // 5 standard deviations
+
+		for want, s := range map[string]Sampling{
+			"": {Temperature: 2, TopK: -1, TopP: 1, MinP: 1, RepetitionPenalty: 2},
+			"temperature: found -1, expected 0 to 3.4028234663852886e+38":          {Temperature: -1},
+			"temperature: found NaN, expected 0 to 3.4028234663852886e+38":         {Temperature: math.NaN()},
+			"top_p: found 1.5, expected 0 to 1":                                    {TopP: 1.5},
+			"min_p: found -0.5, expected 0 to 1":                                   {MinP: -0.5},
+			"repetition_penalty: found +Inf, expected 0 to 3.4028234663852886e+38": {RepetitionPenalty: math.Inf(1)},
+			"top_k: found -2, expected -1 to 1.073741824e+09":                      {TopK: -2},
+		} {
+			c.equal("settings", s.check(), want)
+		}
+	})
+}
+
+// TestDraw puts the recorded probabilities end to end and asks for the token in
+// the middle of each, and just inside both its ends.
+func TestDraw(t *testing.T) {
+	golden(t, "draw", func(c *check) {
+		for name, r := range cases(c, "sampling") {
+			if !r.has("probs") {
+				continue
+			}
+			scores, probs := r.numbers("out"), r.numbers("probs")
+			total, sum := 0.0, 0.0
+			for _, p := range probs {
+				total += float64(p)
+			}
+			wrong := 0
+			for id, p := range probs {
+				if p > 1e-5 { // rounding moves the ends by 1e-7 or so
+					for _, part := range []float64{0.05, 0.5, 0.95} {
+						if got := draw(scores, (sum+part*float64(p))/total); got != id {
+							wrong++
+						}
+					}
+				}
+				sum += float64(p)
+			}
+			c.equal(name+", wrong draws", wrong, 0)
+		}
+		inf := float32(math.Inf(-1))
+		scores := []float32{inf, 0, inf, 0, inf}
+		for u, want := range map[float64]int{0: 1, 0.49: 1, 0.5: 3, 0.99: 3, math.Nextafter(1, 0): 3, 1: 3} {
+			c.equal(fmt.Sprint("u ", u), draw(scores, u), want)
+		}
+	})
+}
+
+func TestLogProbs(t *testing.T) {
+	golden(t, "logProbs", func(c *check) {
+		for name, r := range cases(c, "sampling") {
+			if name != "logprobs" {
+				continue
+			}
+			logits, want := r.numbers("in"), r.numbers("out")
+			for _, k := range []int{1, 5, 97, 200} {
+				top := logProbs(logits, k)
+				order := largest(logits, min(k, 97))
+				var ids []int
+				var got []float64
+				var torch []float32
+				for _, p := range top {
+					ids, got, torch = append(ids, p.ID), append(got, p.LogProb), append(torch, want[p.ID])
+				}
+				c.equal("ids", ids, order)
+				within(c, fmt.Sprint(k, " most likely"), got, torch, []float64{97 * ulp}) // a float32 sum of 97 there, float64 here
+			}
+		}
+	})
+}
+
+// ---------------------------------------------------------------- generation
+
+func TestContinueWith(t *testing.T) {
+	golden(t, "Cache.continueWith", func(c *check) {
+		m := &Model{Config: Config{KVHeads: 1, HeadDim: 1, MaxPositions: 9, Vocab: 9}}
+		for _, test := range []struct{ cached, prompt, kept, rest []int }{
+			{nil, []int{1, 2}, nil, []int{1, 2}},
+			{[]int{1, 2}, []int{1, 2, 3, 4}, []int{1, 2}, []int{3, 4}},
+			{[]int{1, 2, 3}, []int{1, 2, 4}, []int{1, 2}, []int{4}},
+			{[]int{1, 2, 3}, []int{1, 2, 3}, []int{1, 2}, []int{3}}, // its last token's logits are wanted
+			{[]int{1, 2, 3, 4}, []int{1, 2}, []int{1}, []int{2}},
+			{[]int{5}, []int{6}, nil, []int{6}},
+			{[]int{5}, nil, nil, nil},
+		} {
+			cache := m.NewCache()
+			cache.tokens = slices.Clone(test.cached)
+			rest, err := cache.continueWith(m, test.prompt)
+			c.must(err)
+			if !slices.Equal(rest, test.rest) || !slices.Equal(cache.tokens, test.kept) {
+				c.fail("%v cached, prompt %v: kept %v, to do %v; want %v and %v", test.cached, test.prompt, cache.tokens, rest, test.kept, test.rest)
+			}
+		}
+		if _, err := m.NewCache().continueWith(&Model{}, []int{1}); err == nil {
+			c.fail("the cache of another model is accepted")
+		}
+	})
+}
+
+// steppingContext is cancelled after it has been asked a number of times.
+type steppingContext struct {
+	context.Context
+	left int
+}
+
+func (s *steppingContext) Err() error {
+	if s.left--; s.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestPrefill has a prompt that is longer than two pieces.
+func TestPrefill(t *testing.T) {
+	golden(t, "Model.prefill", func(c *check) {
+		m := tiny(c, "qwen3-tiny")
+		m.Config.MaxPositions = 1000
+		random := rand.New(rand.NewPCG(7, 8))
+		for _, n := range []int{1, PrefillChunk - 1, PrefillChunk, PrefillChunk + 1, 2*PrefillChunk + 3} {
+			ids := make([]int, n)
+			for i := range ids {
+				ids[i] = random.IntN(m.Config.Vocab)
+			}
+			want, err := m.Forward(ids, m.NewCache())
+			c.must(err)
+			cache := m.NewCache()
+			got, err := m.prefill(context.Background(), ids, cache)
+			c.must(err)
+			sameBits(c, fmt.Sprint(n, " tokens"), got, want)
+			c.equal("tokens in the cache", cache.Tokens(), ids)
+
+			pieces := (n - 1) / PrefillChunk // ctx is looked at after each but the last
+			if _, err := m.prefill(&steppingContext{context.Background(), pieces}, ids, m.NewCache()); err != nil {
+				c.fail("%d tokens: ctx is looked at more than %d times", n, pieces)
+			}
+			if pieces > 0 {
+				cache = m.NewCache()
+				_, err = m.prefill(&steppingContext{context.Background(), pieces - 1}, ids, cache)
+				c.equal("cancelled", []any{err, cache.Len()}, []any{context.Canceled, pieces * PrefillChunk})
+				ids[1] = -1
+				if _, err = m.prefill(context.Background(), ids, m.NewCache()); err == nil {
+					c.fail("an id of -1 in the first piece is accepted")
+				}
+			}
+		}
+		c.equal("PrefillChunk", PrefillChunk, 256) // README and the memory that issue 6 counts on
+	})
+}
+
+// collect runs a generation to its end.
+func collect(seq func(yield func(Token, error) bool)) (tokens []Token, err error) {
+	for t, e := range seq {
+		if e != nil {
+			return tokens, e
+		}
+		tokens = append(tokens, t)
+	}
+	return tokens, nil
+}
+
+func idsOf(tokens []Token) (ids []int) {
+	for _, t := range tokens {
+		ids = append(ids, t.ID)
+	}
+	return ids
+}
+
+func TestGenerate(t *testing.T) {
+	golden(t, "Model.Generate", func(c *check) {
+		ctx := context.Background()
+		for _, name := range tinyModels {
+			m, r := tiny(c, name), read(c, "testdata/"+name+"/golden.safetensors")
+			prompt, greedy := r.ids("prompt.1"), r.ids("greedy.1")
+			cache := m.NewCache()
+			tokens, err := collect(m.Generate(ctx, prompt, Options{MaxTokens: 24, LogProbs: 3, Cache: cache}))
+			c.must(err)
+			c.equal(name+", greedy ids", idsOf(tokens), greedy)
+			for i, t := range tokens {
+				want := ""
+				if i == 23 {
+					want = "length"
+				}
+				c.equal(fmt.Sprint("finish of token ", i), t.Finish, want)
+				c.equal("the likeliest", []int{len(t.LogProbs), t.LogProbs[0].ID}, []int{3, t.ID})
+				if i < 2 { // of the step's own logits
+					logits := r.numbers("steps.1")[i*m.Config.Vocab:][:m.Config.Vocab]
+					want := logProbs(logits, 3)
+					within(c, "log-probabilities", []float64{t.LogProbs[0].LogProb, t.LogProbs[2].LogProb}, []float64{want[0].LogProb, want[2].LogProb}, times(4, wiring(logits)))
+				}
+			}
+			c.equal("tokens in the cache", cache.Tokens(), slices.Concat(prompt, greedy[:23]))
+
+			// The conversation goes on: only what is new is computed.
+			prompt2 := append(slices.Concat(prompt, greedy), 5)
+			want, err := collect(m.Generate(ctx, prompt2, Options{MaxTokens: 3}))
+			c.must(err)
+			tokens, err = collect(m.Generate(ctx, prompt2, Options{MaxTokens: 3, Cache: cache}))
+			c.must(err)
+			c.equal("continued with the cache", tokens, want)
+
+			// A stop id ends it, unless it is to be ignored; the zero value goes on to the end of the context.
+			m.Config.StopIDs = []int{-5, greedy[4]}
+			first := slices.Index(greedy, greedy[4])
+			tokens, err = collect(m.Generate(ctx, prompt, Options{}))
+			c.must(err)
+			c.equal("up to the stop id", idsOf(tokens), greedy[:first+1])
+			c.equal("finish", tokens[first].Finish, "stop")
+			tokens, err = collect(m.Generate(ctx, prompt, Options{IgnoreStop: true, MaxTokens: 24}))
+			c.must(err)
+			c.equal("stop ids ignored", idsOf(tokens), greedy)
+			m.Config.StopIDs, m.Config.MaxPositions = nil, len(prompt)+7
+			tokens, err = collect(m.Generate(ctx, prompt, Options{}))
+			if !errors.Is(err, ErrContextFull) || !slices.Equal(idsOf(tokens), greedy[:8]) {
+				c.fail("until the context is full: %v, %v", idsOf(tokens), err)
+			}
+
+			for want, o := range map[string]Options{
+				"qwen: options: MaxTokens: found -1, expected 0 or more":                           {MaxTokens: -1},
+				"qwen: options: LogProbs: found -1, expected 0 or more":                            {LogProbs: -1},
+				"qwen: options: top_p: found 2, expected 0 to 1":                                   {Sampling: Sampling{TopP: 2}},
+				"qwen: the cache was made by another model, expected one of this model's NewCache": {Cache: (&Model{}).NewCache()},
+			} {
+				_, err = collect(m.Generate(ctx, prompt, o))
+				c.equal("error", fmt.Sprint(err), want)
+			}
+			_, err = collect(m.Generate(ctx, []int{-1}, Options{}))
+			c.equal("error of Forward", fmt.Sprint(err), fmt.Sprintf("qwen: token 0 of the input: found id -1, expected 0 to %d", m.Config.Vocab-1))
+			tokens, err = collect(m.Generate(&steppingContext{ctx, 3}, prompt, Options{}))
+			c.equal("cancelled after three tokens", []any{idsOf(tokens), err}, []any{greedy[:3], context.Canceled})
+			n := 0
+			for range m.Generate(ctx, prompt, Options{}) { // the consumer has enough
+				if n++; n == 2 {
+					break
+				}
+			}
+			c.equal("tokens until the break", n, 2)
+		}
+		generateStops(c)
+		generateSampled(c)
+	})
+}
+
+// generateStops has recorded stop ids and a recorded penalty.
+func generateStops(c *check) {
+	m, r := tiny(c, "variants/qwen2-stop"), read(c, "testdata/variants/qwen2-stop/golden.safetensors")
+	c.equal("stop ids of generation_config.json", m.Config.StopIDs, r.ids("stop.ids"))
+	tokens, err := collect(m.Generate(context.Background(), r.ids("prompt.0"), Options{}))
+	c.must(err)
+	c.equal("until a stop id", idsOf(tokens), r.ids("stop.greedy"))
+	penalty := r.number("penalty")
+	tokens, err = collect(m.Generate(context.Background(), r.ids("prompt.0"), Options{MaxTokens: 24, IgnoreStop: true, Sampling: Sampling{RepetitionPenalty: penalty}}))
+	c.must(err)
+	c.equal("with a repetition penalty", idsOf(tokens), r.ids("penalty.greedy"))
+}
+
+// generateSampled draws with a seed: again the same, and another one differs.
+func generateSampled(c *check) {
+	m := tiny(c, "qwen3-tiny")
+	run := func(seed uint64) []int {
+		tokens, err := collect(m.Generate(context.Background(), []int{1, 2, 3}, Options{MaxTokens: 40, IgnoreStop: true, Sampling: Sampling{Temperature: 1, Seed: seed}}))
+		c.must(err)
+		return idsOf(tokens)
+	}
+	a := run(1)
+	c.equal("the same seed", run(1), a)
+	if slices.Equal(run(2), a) || slices.Equal(run(0), a) {
+		c.fail("another seed gives the same text")
+	}
+}
+
+// TestVariants holds whole models against transformers: every way in which a
+// checkpoint may be written, the logits at every position and 24 greedy ids.
+func TestVariants(t *testing.T) {
+	entries, err := os.ReadDir("testdata/variants")
+	if err != nil || len(entries) < 10 {
+		t.Fatalf("found %d variants (%v), expected at least 10", len(entries), err)
+	}
+	for _, e := range entries {
+		t.Run(e.Name(), func(t *testing.T) {
+			golden(t, "Load", func(c *check) { variant(c, e.Name()) })
+		})
+	}
+}
+
+func variant(c *check, name string) {
+	m, r := tiny(c, "variants/"+name), read(c, "testdata/variants/"+name+"/golden.safetensors")
+	for _, n := range []string{"0", "1", "2"} {
+		prompt, want := r.ids("prompt."+n), r.numbers("logits."+n)
+		var logits []float32
+		c.must(m.Trace(prompt, m.NewCache(), func(step string, _ []int, x []float32) {
+			if step == "lm_head" {
+				logits = slices.Clone(x)
+			}
+		}))
+		within(c, "prompt "+n, logits, want, times(10, wiring(want)), m.Config.Vocab)
+		tokens, err := collect(m.Generate(context.Background(), prompt, Options{MaxTokens: 24, IgnoreStop: true}))
+		c.must(err)
+		c.equal("greedy ids", idsOf(tokens), r.ids("greedy."+n))
+	}
+}
