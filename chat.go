@@ -63,6 +63,7 @@ type RenderOptions struct {
 
 // templateFor recognises a template by what is particular to it. Without any, the model type decides.
 func templateFor(chatTemplate, modelType string) (Template, error) {
+	chatTemplate = strings.ReplaceAll(chatTemplate, `\n`, "\n") // inside its strings, newlines are written either way
 	has := func(parts ...string) bool {
 		for _, part := range parts {
 			if !strings.Contains(chatTemplate, part) {
@@ -79,9 +80,9 @@ func templateFor(chatTemplate, modelType string) (Template, error) {
 	case has("<|im_start|>", "last_query_index", "reasoning_content", "enable_thinking is false"):
 		return TemplateQwen3, nil
 	case has("<think>"): // QwQ, Qwen3-2507 and others that treat thoughts in other ways
-	case has(`<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>`):
+	case has("<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>"):
 		return TemplateQwen25, nil
-	case has(`<|im_start|>system\nYou are a helpful assistant.<|im_end|>`): // also the base models of Qwen2.5
+	case has("<|im_start|>system\nYou are a helpful assistant.<|im_end|>"): // also the base models of Qwen2.5
 		return TemplateQwen2, nil
 	}
 	if chatTemplate == "" {

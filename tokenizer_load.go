@@ -145,9 +145,18 @@ func typed(r *jsonReader, kind, need string, field func(key string)) {
 
 // expectString reads a string and refuses any but the one that is supported.
 func expectString(r *jsonReader, want string) {
-	if got := r.string(); got != want {
-		r.fail(quote(got), quote(want))
+	got := r.string()
+	if got == want {
+		return
 	}
+	same := 0 // of two long texts, such as split patterns, show the part that differs
+	for same < min(len(got), len(want)) && got[same] == want[same] {
+		same++
+	}
+	if same > 30 {
+		got, want = "…"+got[same-15:], "…"+want[same-15:]
+	}
+	r.fail(quote(got), quote(want))
 }
 
 // expectFalse reads a bool and refuses true.
@@ -292,6 +301,9 @@ func (f *tokenizerFile) merge(r *jsonReader, index int) {
 
 // addVocab stores the bytes of every token and returns the ids by the tokens' spelling in the file.
 func (t *Tokenizer) addVocab(vocab []vocabEntry) (map[string]int32, error) {
+	if len(vocab) == 0 {
+		return nil, &fieldError{"model.vocab", "found no tokens, expected some"}
+	}
 	size, last := 1, int32(-1)
 	for _, v := range vocab {
 		size += len(v.token)
@@ -389,7 +401,7 @@ func (t *Tokenizer) addAdded(added []addedEntry, ids map[string]int32) error {
 			return fail("id", fmt.Sprintf("%d a second time", a.id), "each id once")
 		}
 		start := len(text)
-		text, _ = appendBytes(text, a.content)
+		text, _ = appendBytes(text, content) // in normal form, if it is found so: Hugging Face does not keep the other
 		t.spans[a.id] = span{uint32(start), uint32(len(text))}
 	}
 	t.text = string(text)
