@@ -36,6 +36,7 @@ package qwen
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -100,29 +101,31 @@ func readJSON(data []byte, value func(r *jsonReader)) error {
 // object reads an object and calls field for each key, at the key's value.
 // A key that occurs twice is an error. What field does not read is checked and skipped.
 func (r *jsonReader) object(field func(key string)) {
+	var few [16]string // keys so far: a short list is searched, a long one becomes a set
+	keys, set := few[:0], map[string]bool(nil)
+	r.entries(func(key string) {
+		switch {
+		case set != nil && set[key], set == nil && slices.Contains(keys, key):
+			r.fail("this key a second time", "each key once")
+			return
+		case set != nil:
+			set[key] = true
+		case len(keys) < len(few):
+			keys = append(keys, key)
+		default:
+			set = map[string]bool{key: true}
+			for _, k := range keys {
+				set[k] = true
+			}
+		}
+		field(key)
+	})
+}
+
+// entries is object for callers that find a second key themselves, as a large table does anyway.
+func (r *jsonReader) entries(field func(key string)) {
 	if !r.open('{', "an object") {
 		return
-	}
-	var few [16]string // keys so far: a short list is searched, a long one (a vocabulary) becomes a set
-	keys, set := few[:0], map[string]struct{}(nil)
-	seen := func(key string) bool {
-		if set != nil {
-			n := len(set)
-			set[key] = struct{}{}
-			return len(set) == n
-		}
-		for _, k := range keys {
-			if k == key {
-				return true
-			}
-		}
-		if keys = append(keys, key); len(keys) == len(few) {
-			set = make(map[string]struct{})
-			for _, k := range keys {
-				set[k] = struct{}{}
-			}
-		}
-		return false
 	}
 	for first := true; r.more(first, '}'); first = false {
 		if r.space(); r.peek() != '"' {
@@ -131,9 +134,6 @@ func (r *jsonReader) object(field func(key string)) {
 		}
 		key := r.string()
 		r.path[len(r.path)-1] = jsonStep{key, keyStep}
-		if r.err == nil && seen(key) {
-			r.fail("this key a second time", "each key once")
-		}
 		if r.space(); r.peek() != ':' {
 			r.syntax("':' after a key")
 			return

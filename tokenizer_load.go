@@ -70,7 +70,7 @@ func parseTokenizer(data []byte) (*Tokenizer, error) {
 	t := &Tokenizer{}
 	ids, err := t.addVocab(f.vocab)
 	if err == nil {
-		err = t.addMerges(f.merges, ids)
+		err = t.addMerges(f.merges, f.vocab, ids)
 	}
 	if err == nil {
 		err = t.addAdded(f.added, ids)
@@ -251,7 +251,7 @@ func (f *tokenizerFile) model(r *jsonReader) {
 	typed(r, "BPE", "vocab merges", func(key string) {
 		switch key {
 		case "vocab":
-			r.object(func(token string) { f.vocab = append(f.vocab, vocabEntry{token, f.id(r)}) })
+			r.entries(func(token string) { f.vocab = append(f.vocab, vocabEntry{token, f.id(r)}) })
 		case "merges":
 			r.array(func(i int) { f.merge(r, i) })
 		case "dropout":
@@ -312,7 +312,10 @@ func (t *Tokenizer) addVocab(vocab []vocabEntry) (map[string]int32, error) {
 	ids := make(map[string]int32, len(vocab))
 	text := make([]byte, 1, size)
 	t.spans = make([]span, last+1)
-	for _, v := range vocab {
+	for i, v := range vocab {
+		if ids[v.token] = v.id; len(ids) == i {
+			return nil, &fieldError{"model.vocab." + plainKey(v.token), "found this key a second time, expected each key once"}
+		}
 		s := &t.spans[v.id]
 		if s.end != 0 {
 			return nil, &fieldError{"model.vocab." + plainKey(v.token), fmt.Sprintf("found id %d a second time, expected each id once", v.id)}
@@ -320,7 +323,6 @@ func (t *Tokenizer) addVocab(vocab []vocabEntry) (map[string]int32, error) {
 		s.start = uint32(len(text))
 		text, _ = appendBytes(text, v.token)
 		s.end = uint32(len(text))
-		ids[v.token] = v.id
 	}
 	t.text = string(text)
 	for b := range t.byteID {
@@ -333,32 +335,38 @@ func (t *Tokenizer) addVocab(vocab []vocabEntry) (map[string]int32, error) {
 }
 
 // addMerges fills the table of pairs.
-func (t *Tokenizer) addMerges(merges []mergeEntry, ids map[string]int32) error {
+func (t *Tokenizer) addMerges(merges []mergeEntry, vocab []vocabEntry, ids map[string]int32) error {
 	if len(merges) == 0 && len(ids) > len(t.byteID) {
 		return &fieldError{"model.merges", fmt.Sprintf("found none, expected some for a vocabulary of %d tokens", len(ids))}
 	}
 	t.pairs = newPairTable(len(merges))
 	t.merged = make([]int32, len(merges))
-	var joined []byte
 	for rank, m := range merges {
 		fail := func(found, expected string) error {
 			return &fieldError{fmt.Sprintf("model.merges[%d]", m.index), "found " + found + ", expected " + expected}
 		}
 		left, okLeft := ids[m.left]
 		right, okRight := ids[m.right]
-		joined = append(append(joined[:0], m.left...), m.right...)
-		whole, okWhole := ids[string(joined)]
+		// The vocabulary usually ends with the merged tokens in the order of the merges: look there first.
+		var whole vocabEntry
+		if i := len(vocab) - len(merges) + rank; i >= 0 {
+			whole = vocab[i]
+		}
+		okWhole := len(whole.token) == len(m.left)+len(m.right) && strings.HasPrefix(whole.token, m.left) && strings.HasSuffix(whole.token, m.right)
+		if !okWhole {
+			whole.id, okWhole = ids[m.left+m.right]
+		}
 		switch {
 		case !okLeft:
 			return fail(quote(m.left), "a token of the vocabulary")
 		case !okRight:
 			return fail(quote(m.right), "a token of the vocabulary")
 		case !okWhole:
-			return fail(quote(string(joined)), "the joined pair in the vocabulary")
+			return fail(quote(m.left+m.right), "the joined pair in the vocabulary")
 		case !t.pairs.add(left, right, rank):
 			return fail(quote(m.left)+" and "+quote(m.right)+" a second time", "each pair once")
 		}
-		t.merged[rank] = whole
+		t.merged[rank] = whole.id
 	}
 	return nil
 }
