@@ -32,6 +32,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -168,6 +169,7 @@ func dotGeneric(a, b []float32) float32 {
 // parallel calls work on pieces of 0 … n-1 that together are the whole, from as
 // many goroutines as Go may run at once. No piece but the last has fewer than
 // least elements. It is the only place where the forward pass starts goroutines.
+// A panic in one of them is the caller's.
 func parallel(n, least int, work func(from, to int)) {
 	workers := min(runtime.GOMAXPROCS(0), (n+least-1)/least)
 	if workers <= 1 {
@@ -187,9 +189,23 @@ func parallel(n, least int, work func(from, to int)) {
 		}
 	}
 	var all sync.WaitGroup
+	var panicked atomic.Pointer[any] // in another goroutine: it goes on in this one, where it can be caught
 	for range workers - 1 {
-		all.Go(take)
+		all.Go(func() {
+			defer func() {
+				if r := recover(); r != nil {
+					panicked.Store(&r)
+				}
+			}()
+			debug.SetPanicOnFault(true) // see catchFault
+			take()
+		})
 	}
-	take()
-	all.Wait()
+	func() {
+		defer all.Wait()
+		take()
+	}()
+	if r := panicked.Load(); r != nil {
+		panic(*r)
+	}
 }
