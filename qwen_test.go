@@ -414,6 +414,16 @@ func TestParallel(t *testing.T) {
 			mu.Unlock()
 		})
 		c.equal("goroutines at the same time", most, 4)
+		for piece := range 16 { // a panic in any goroutine is the caller's
+			func() {
+				defer func() { c.equal("the panic of a piece", recover(), any(io.EOF)) }()
+				parallel(16, 1, func(from, to int) {
+					if from == piece {
+						panic(io.EOF)
+					}
+				})
+			}()
+		}
 	})
 }
 
