@@ -1737,6 +1737,118 @@ func generateSampled(c *check) {
 	}
 }
 
+// TestTextStream feeds the recorded ids one by one: what comes out, joined, is
+// what Hugging Face decodes, and each part ends between characters.
+func TestTextStream(t *testing.T) {
+	golden(t, "textStream", func(c *check) {
+		tok, inside := testTokenizer(c), 0
+		for i, r := range tokenizerCases(c) {
+			want := r.Decoded
+			if want == nil {
+				want = r.Text
+			}
+			s, text := textStream{t: tok}, ""
+			var plain []int
+			for _, id := range r.IDs {
+				if tok.Special(id) {
+					c.equal("text of a special token", s.add(id), "")
+					continue
+				}
+				plain = append(plain, id)
+				part := s.add(id)
+				if strings.HasSuffix(part, "\ufffd") && !strings.Contains(*want, "\ufffd") {
+					inside++
+				}
+				text += part
+			}
+			if text += s.rest(); len(plain) == len(r.IDs) && text != *want || text != tok.DecodeText(plain) {
+				c.fail("case %d: got %q, want %q", i, text, *want)
+			}
+			if rest := s.rest(); rest != "" {
+				c.fail("case %d: %q is left twice", i, rest)
+			}
+		}
+		c.equal("parts that end inside a character", inside, 0)
+		c.equal("without a tokenizer", (&textStream{}).add(1), "")
+		for text, want := range map[string]int{
+			"": 0, "a": 1, "é": 2, "\xc3": 0, "a\xc3": 1, "中": 3, "a\xe4\xb8": 1, "\xe4": 0, "😀": 4, "b\xf0\x9f\x98": 1, "b\xf0\x9f": 1, "b\xf0": 1,
+			"\xff": 1, "a\x80": 2, "\x80\x80\x80\x80\x80": 5, "\xf0\x9f\x98\x80\x80": 5, "é\x80": 3, "\xc3a": 2, "\xe4\xe4": 1,
+		} {
+			c.equal(fmt.Sprintf("whole characters of %q", text), wholeCharacters([]byte(text)), want)
+		}
+	})
+}
+
+// chatModel is a recorded model with a tokenizer of 261 tokens, and rows for them.
+func chatModel(c *check) *Model {
+	m := tiny(c, "qwen3-tiny")
+	tok, err := parseTokenizer([]byte(smallTokenizer(`"content":"<x>"`, `"content":"<|im_end|>"`)))
+	c.must(err)
+	for _, w := range []*Matrix{&m.Embed, &m.Head} {
+		w.Data = slices.Concat(w.Data, w.Data, w.Data)[:len(w.Data)/97*261]
+		w.Rows = 261
+	}
+	m.Tokenizer, m.Config.Vocab, m.Config.MaxPositions = tok, 261, 400
+	return m
+}
+
+// TestChat looks at what Generate makes of its ids in text, and Chat of messages.
+func TestChat(t *testing.T) {
+	golden(t, "Model.Chat", func(c *check) {
+		m, ctx := chatModel(c), context.Background()
+		off := false
+		messages := []Message{{Role: "user", Content: "Hé?"}}
+		for _, thinking := range []*bool{nil, &off} {
+			want, err := m.Tokenizer.EncodeChat(TemplateQwen3, messages, RenderOptions{AddGenerationPrompt: true, Thinking: thinking})
+			c.must(err)
+			ids, err := m.ChatIDs(messages, Options{Thinking: thinking})
+			c.must(err)
+			c.equal("ids of a conversation", ids, want)
+			// Drawn ids are any bytes at all; the texts, joined, are what they decode to.
+			o := Options{MaxTokens: 60, Thinking: thinking, Sampling: Sampling{Temperature: 5, Seed: 3}}
+			direct, err := collect(m.Generate(ctx, want, o))
+			c.must(err)
+			tokens, err := collect(m.Chat(ctx, messages, o))
+			c.must(err)
+			c.equal("Chat is Generate of these ids", tokens, direct)
+			text := ""
+			var plain []int
+			for _, t := range tokens {
+				if text += t.Text; !m.Tokenizer.Special(t.ID) {
+					plain = append(plain, t.ID)
+				}
+			}
+			c.equal("the texts, joined", text, m.Tokenizer.DecodeText(plain))
+			if len(tokens) != 60 || !strings.Contains(text, "\ufffd") {
+				c.fail("%d tokens without half a character: %q", len(tokens), text)
+			}
+			// A stop id has no text of its own, and what was left before it comes with it.
+			for n, t := range tokens {
+				if n > 0 && t.Text != "" && tokens[n-1].Text == "" && slices.Index(idsOf(tokens), t.ID) == n {
+					m.Config.StopIDs = []int{t.ID}
+					stopped, err := collect(m.Generate(ctx, want, o))
+					c.must(err)
+					text := ""
+					for _, t := range stopped {
+						text += t.Text
+					}
+					c.equal("up to a stop id", []any{len(stopped), stopped[n].Finish, text}, []any{n + 1, "stop", m.Tokenizer.DecodeText(idsOf(stopped[:n]))})
+					m.Config.StopIDs = nil
+					break
+				}
+			}
+		}
+		_, err := collect(m.Chat(ctx, nil, Options{}))
+		c.equal("no messages", fmt.Sprint(err), "found no messages, expected at least one")
+		for range m.Chat(ctx, messages, Options{}) { // the consumer has enough
+			break
+		}
+		m.Tokenizer = nil
+		_, err = collect(m.Chat(ctx, messages, Options{}))
+		c.equal("no tokenizer", fmt.Sprint(err), "qwen: this model has no tokenizer.json, expected one for Chat")
+	})
+}
+
 // TestVariants holds whole models against transformers: every way in which a
 // checkpoint may be written, the logits at every position and 24 greedy ids.
 func TestVariants(t *testing.T) {
