@@ -14,7 +14,7 @@ package qwen
 //	}
 //
 // Whatever could change an id and is not as above is refused by name. What cannot is accepted: trim_offsets, fuse_unk,
-// unknown fields.
+// unknown fields inside the sections.
 //
 // A merge is two tokens whose joined spelling is a token, and its place in the list is its rank. Added tokens are those
 // of the vocabulary, or continue after its last id, in order: Hugging Face numbers them so whatever the file says, and
@@ -40,6 +40,7 @@ type tokenizerFile struct {
 	added  []addedEntry
 	vocab  []vocabEntry
 	merges []mergeEntry
+	form   byte // of the merges: '"' for "a b", '[' for ["a", "b"]
 	whole  bool // model.ignore_merges
 	maxID  int64
 }
@@ -107,12 +108,14 @@ func (f *tokenizerFile) read(r *jsonReader) {
 			preTokenizer(r)
 		case "post_processor":
 			if !r.null() { // ByteLevel only moves offsets; the other kinds add tokens
-				typed(r, "ByteLevel", "", nil)
+				byteLevel(r, func() { r.bool() })
 			}
 		case "decoder":
-			typed(r, "ByteLevel", "", nil)
+			byteLevel(r, func() { r.bool() })
 		case "model":
 			f.model(r)
+		default: // Hugging Face refuses these too, though only here
+			r.fail("an unknown field", "none")
 		}
 	})
 }
@@ -173,6 +176,18 @@ func expectNone(r *jsonReader, same func() bool) {
 	}
 }
 
+// byteLevel reads a step {"type": "ByteLevel", …}. setting reads add_prefix_space and use_regex.
+func byteLevel(r *jsonReader, setting func()) {
+	typed(r, "ByteLevel", "add_prefix_space trim_offsets", func(key string) {
+		switch key {
+		case "add_prefix_space", "use_regex":
+			setting()
+		case "trim_offsets":
+			r.bool()
+		}
+	})
+}
+
 // preTokenizer reads the split pattern and the step into bytes.
 func preTokenizer(r *jsonReader) {
 	split := func(key string) {
@@ -190,11 +205,6 @@ func preTokenizer(r *jsonReader) {
 			expectFalse(r)
 		}
 	}
-	bytes := func(key string) {
-		if key == "add_prefix_space" || key == "use_regex" {
-			expectFalse(r)
-		}
-	}
 	typed(r, "Sequence", "pretokenizers", func(key string) {
 		if key != "pretokenizers" {
 			return
@@ -205,7 +215,14 @@ func preTokenizer(r *jsonReader) {
 			case 0:
 				typed(r, "Split", "pattern behavior invert", split)
 			case 1:
-				typed(r, "ByteLevel", "add_prefix_space use_regex", bytes)
+				settings := 0
+				byteLevel(r, func() {
+					settings++
+					expectFalse(r)
+				})
+				if settings == 1 {
+					r.fail("no field use_regex, which means true", "false")
+				}
 			}
 		})
 		if steps != 2 {
@@ -260,18 +277,23 @@ func (f *tokenizerFile) model(r *jsonReader) {
 			expectNone(r, func() bool { return false })
 		case "continuing_subword_prefix", "end_of_word_suffix":
 			expectNone(r, func() bool { return r.kind() == '"' && r.string() == "" })
+		case "fuse_unk": // has no effect without unk_token
+			_ = r.null() || r.bool()
 		case "byte_fallback":
-			expectFalse(r)
+			expectNone(r, func() bool { return r.kind() == 't' && !r.bool() })
 		case "ignore_merges":
-			f.whole = r.bool()
+			f.whole = !r.null() && r.bool()
 		}
 	})
 }
 
-// merge reads one merge in either form: "a b" or ["a", "b"].
+// merge reads one merge. All are of one form: "a b" or ["a", "b"].
 func (f *tokenizerFile) merge(r *jsonReader, index int) {
 	m := mergeEntry{index: index}
-	if r.kind() == '[' {
+	if index == 0 {
+		f.form = r.kind()
+	}
+	if f.form == '[' {
 		n := 0
 		r.array(func(i int) {
 			switch n++; i {

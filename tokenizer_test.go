@@ -68,7 +68,6 @@ func tokenizerCases(t testing.TB) (cases []tokenizerCase) {
 }
 
 func TestTokenizerNormalize(t *testing.T) {
-	defer answers(t, "normalize")()
 	for _, c := range tokenizerCases(t) {
 		if c.Text == nil {
 			continue
@@ -81,7 +80,6 @@ func TestTokenizerNormalize(t *testing.T) {
 
 // Every code point alone, every pair that composes, and the order of every mark against one of each class.
 func TestTokenizerNormalizeUnicode(t *testing.T) {
-	defer answers(t, "normalize")()
 	var want struct {
 		Changes [][2]any
 		Marks   []rune
@@ -137,7 +135,6 @@ func TestTokenizerNormalizeUnicode(t *testing.T) {
 
 // Where x/text itself is right, which is for text of Unicode 9 with short runs of marks, both must agree.
 func TestTokenizerNormalizeRandom(t *testing.T) {
-	defer answers(t, "normalize")()
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 20000 {
 		var s strings.Builder
@@ -178,7 +175,6 @@ func split(text string) (pieces []string) {
 }
 
 func TestTokenizerSplit(t *testing.T) {
-	defer answers(t, "splitter")()
 	for _, c := range tokenizerCases(t) {
 		if c.Text == nil {
 			continue
@@ -196,7 +192,6 @@ func TestTokenizerSplit(t *testing.T) {
 
 // The class of every code point.
 func TestTokenizerSplitUnicode(t *testing.T) {
-	defer answers(t, "splitter")()
 	var want struct{ Classes [][3]int }
 	testFile(t, "unicode.json", &want)
 	table := make([]class, unicode.MaxRune+1)
@@ -236,7 +231,6 @@ func slowMerge(t *Tokenizer, piece string) (ids []int) {
 }
 
 func TestTokenizerMerge(t *testing.T) {
-	defer answers(t, "encoder")()
 	tok := testTokenizer(t)
 	e := &encoder{t: tok, splitter: splitter{classes()}}
 	check := func(piece string) {
@@ -270,7 +264,6 @@ func TestTokenizerMerge(t *testing.T) {
 }
 
 func TestTokenizerEncode(t *testing.T) {
-	defer answers(t, "Tokenizer.Encode")()
 	tok := testTokenizer(t)
 	for _, c := range tokenizerCases(t) {
 		if c.Text == nil {
@@ -284,7 +277,6 @@ func TestTokenizerEncode(t *testing.T) {
 }
 
 func TestTokenizerDecode(t *testing.T) {
-	defer answers(t, "Tokenizer.Decode")()
 	tok := testTokenizer(t)
 	for _, c := range tokenizerCases(t) {
 		want := c.Decoded
@@ -322,7 +314,6 @@ func TestTokenizerDecode(t *testing.T) {
 
 // Any bytes at all: what is encoded is decoded to its normal form.
 func TestTokenizerRoundTrip(t *testing.T) {
-	defer answers(t, "Tokenizer.Encode")()
 	tok := testTokenizer(t)
 	rng := rand.New(rand.NewPCG(5, 6))
 	for i := range 3000 {
@@ -342,12 +333,8 @@ func TestTokenizerRoundTrip(t *testing.T) {
 // A megabyte in one piece, or of marks, or of beginnings of added tokens, takes no more than its share of time.
 // Anything quadratic would take minutes.
 func TestTokenizerLongPieces(t *testing.T) {
-	defer answers(t, "Tokenizer.Encode")()
 	tok := testTokenizer(t)
-	size := 1 << 20
-	if testing.Short() {
-		size = 1 << 14
-	}
+	const size = 1 << 20
 	for _, unit := range []string{"a", " ", "\n", "=", "7", "中", "ab", "the", " \n", "\u0301", "\u0316\u0301", "a\u0301", "<", "<|im_", "<|im_start|>", "'", "\xff", "\u1161", "\U0001F468\u200d"} {
 		text := strings.Repeat(unit, size/len(unit))
 		start := time.Now()
@@ -364,7 +351,6 @@ func TestTokenizerLongPieces(t *testing.T) {
 }
 
 func TestTokenizerGoroutines(t *testing.T) {
-	defer answers(t, "Tokenizer.Encode")()
 	tok, cases := testTokenizer(t), tokenizerCases(t)
 	var wait sync.WaitGroup
 	for g := range 8 {
@@ -397,10 +383,10 @@ func smallTokenizer(edits ...string) string {
 		`"normalizer":{"type":"NFC"},"pre_tokenizer":{"type":"Sequence","pretokenizers":[` +
 		`{"type":"Split","pattern":{"Regex":` + string(pattern) + `},"behavior":"Isolated","invert":false},` +
 		`{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":false,"use_regex":false}]},` +
-		`"post_processor":{"type":"ByteLevel"},"decoder":{"type":"ByteLevel"},` +
+		`"post_processor":{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":false},"decoder":{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true},` +
 		`"model":{"type":"BPE","dropout":null,"unk_token":null,"continuing_subword_prefix":"","end_of_word_suffix":null,` +
 		`"fuse_unk":false,"byte_fallback":false,"ignore_merges":false,` +
-		`"vocab":{` + vocab.String() + `"ab":256,"bc":257,"abc":258},"merges":["b c",["a","b"],"a bc"]}}`
+		`"vocab":{` + vocab.String() + `"ab":256,"bc":257,"abc":258},"merges":["b c","a b","a bc"]}}`
 	for i := 0; i < len(edits); i += 2 {
 		if !strings.Contains(text, edits[i]) {
 			panic("no " + edits[i])
@@ -411,8 +397,7 @@ func smallTokenizer(edits ...string) string {
 }
 
 func TestTokenizerLoad(t *testing.T) {
-	defer answers(t, "parseTokenizer")()
-	const merges = `,"merges":["b c",["a","b"],"a bc"]`
+	const merges = `,"merges":["b c","a b","a bc"]`
 	for _, test := range []struct {
 		name, text string
 		want       []int
@@ -423,11 +408,12 @@ func TestTokenizerLoad(t *testing.T) {
 		{"normal form of an added token", "a<e\u0301>", []int{'a', 260}, nil},
 		{"a token that no merge makes", "abc", []int{'a', 257}, []string{`,"a bc"`, ``}},
 		{"ignore_merges", "abc xabc", []int{258, ' ', 'x', 'a', 257}, []string{`,"a bc"`, ``, `"ignore_merges":false`, `"ignore_merges":true`}},
-		{"fields that change nothing", "ab", []int{256}, []string{`"trim_offsets":false`, `"trim_offsets":true`, `"fuse_unk":false`, `"fuse_unk":true`,
-			`"dropout":null`, `"dropout":0.0`, `"version"`, `"more":[{}],"version"`, `"post_processor":{"type":"ByteLevel"}`, `"post_processor":null`}},
+		{"fields that change nothing", "ab", []int{256}, []string{`"trim_offsets":false`, `"trim_offsets":true`, `"fuse_unk":false`, `"fuse_unk":true`, `"ignore_merges":false`, `"ignore_merges":null`,
+			`"dropout":null`, `"dropout":0.0`, `"vocab":`, `"more":[{}],"vocab":`, `"post_processor":{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":false}`, `"post_processor":null`}},
 		{"fields left out", "ab", []int{256}, []string{`"truncation":null,"padding":null,`, ``, `"byte_fallback":false,"ignore_merges":false,`, ``,
 			`"dropout":null,"unk_token":null,"continuing_subword_prefix":"","end_of_word_suffix":null,`, ``}},
 		{"merges before the vocabulary", "xabc", []int{'x', 258}, []string{merges, ``, `"type":"BPE"`, `"type":"BPE"` + merges}},
+		{"merges as pairs", "xabc ab", []int{'x', 258, ' ', 256}, []string{`["b c","a b","a bc"]`, `[["b","c"],["a","b"],["a","bc"]]`}},
 		{"an old first line", "xabc", []int{'x', 258}, []string{`["b c"`, `["#version: 0.2","b c"`}},
 		{"ids with gaps", "bc<x>", []int{40000, 259}, []string{`"bc":257`, `"bc":40000`}},
 		{"a byte without a token is dropped", "aéb<x>", []int{'a', 0xA9, 'b', 258}, []string{`"Ã":195,`, ``, `"abc":258`, `"abc":195`, `:259`, `:258`, `:260`, `:259`}},
@@ -445,18 +431,19 @@ func TestTokenizerLoad(t *testing.T) {
 }
 
 func TestTokenizerLoadErrors(t *testing.T) {
-	defer answers(t, "parseTokenizer")()
 	for _, test := range []struct {
 		want  string
 		edits []string
 	}{
 		{`version: found "2.0", expected "1.0"`, []string{`"1.0"`, `"2.0"`}},
+		{`more: found an unknown field, expected none`, []string{`"version"`, `"more":[{}],"version"`}},
 		{`truncation: found a setting that changes the ids of a text, expected null`, []string{`"truncation":null`, `"truncation":{"max_length":5}`}},
 		{`padding: found a setting that changes the ids of a text, expected null`, []string{`"padding":null`, `"padding":{}`}},
 		{`normalizer.type: found "NFKC", expected "NFC"`, []string{`"NFC"`, `"NFKC"`}},
 		{`normalizer: found null, expected NFC`, []string{`{"type":"NFC"}`, `null`}},
-		{`found no field normalizer, expected one`, []string{`"normalizer"`, `"Normalizer"`}},
-		{`found no field model, expected one`, []string{`"model"`, `"modell"`}},
+		{`Normalizer: found an unknown field, expected none`, []string{`"normalizer"`, `"Normalizer"`}},
+		{`found no field normalizer, expected one`, []string{`"normalizer":{"type":"NFC"},`, ``}},
+		{`found no field model, expected one`, []string{smallTokenizer()[strings.Index(smallTokenizer(), `,"model":`):], `}`}},
 		{`normalizer: found no field type, expected one`, []string{`{"type":"NFC"}`, `{}`}},
 		{`pre_tokenizer.type: found "Whitespace", expected "Sequence"`, []string{`"Sequence"`, `"Whitespace"`}},
 		{`pre_tokenizer.pretokenizers[0].pattern.Regex: found "…}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+…", expected "…}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(…"`, []string{`|\\p{N}| `, `|\\p{N}{1,3}| `}},
@@ -464,29 +451,31 @@ func TestTokenizerLoadErrors(t *testing.T) {
 		{`pre_tokenizer.pretokenizers[0].behavior: found "Removed", expected "Isolated"`, []string{`"Isolated"`, `"Removed"`}},
 		{`pre_tokenizer.pretokenizers[0].invert: found true, which is not supported, expected false`, []string{`"invert":false`, `"invert":true`}},
 		{`pre_tokenizer.pretokenizers[1].add_prefix_space: found true, which is not supported, expected false`, []string{`"add_prefix_space":false`, `"add_prefix_space":true`}},
-		{`pre_tokenizer.pretokenizers[1]: found no field use_regex, expected one`, []string{`,"use_regex":false`, ``}},
+		{`pre_tokenizer.pretokenizers[1]: found no field use_regex, which means true, expected false`, []string{`,"use_regex":false`, ``}},
 		{`pre_tokenizer.pretokenizers: found 3 steps, expected two: Split and ByteLevel`, []string{`"use_regex":false}`, `"use_regex":false},{"type":"Digits"}`}},
-		{`post_processor.type: found "TemplateProcessing", expected "ByteLevel"`, []string{`"post_processor":{"type":"ByteLevel"}`, `"post_processor":{"type":"TemplateProcessing"}`}},
-		{`decoder.type: found "WordPiece", expected "ByteLevel"`, []string{`"decoder":{"type":"ByteLevel"}`, `"decoder":{"type":"WordPiece"}`}},
+		{`post_processor.type: found "TemplateProcessing", expected "ByteLevel"`, []string{`"post_processor":{"type":"ByteLevel"`, `"post_processor":{"type":"TemplateProcessing"`}},
+		{`decoder.type: found "WordPiece", expected "ByteLevel"`, []string{`"decoder":{"type":"ByteLevel"`, `"decoder":{"type":"WordPiece"`}},
 		{`model.type: found "Unigram", expected "BPE"`, []string{`"BPE"`, `"Unigram"`}},
 		{`model.dropout: found a setting that is not supported, expected null`, []string{`"dropout":null`, `"dropout":0.1`}},
 		{`model.unk_token: found a setting that is not supported, expected null`, []string{`"unk_token":null`, `"unk_token":"<unk>"`}},
 		{`model.continuing_subword_prefix: found a setting that is not supported, expected null`, []string{`prefix":""`, `prefix":"##"`}},
 		{`model.end_of_word_suffix: found a setting that is not supported, expected null`, []string{`suffix":null`, `suffix":"</w>"`}},
-		{`model.byte_fallback: found true, which is not supported, expected false`, []string{`"byte_fallback":false`, `"byte_fallback":true`}},
+		{`model.byte_fallback: found a setting that is not supported, expected null`, []string{`"byte_fallback":false`, `"byte_fallback":true`}},
 		{`model.vocab.ab: found 1.0, expected an integer`, []string{`:256`, `:1.0`}},
 		{`model.vocab.ab: found -1, expected an id of 0 to 65535`, []string{`:256`, `:-1`}},
 		{`model.vocab.ab: found 4000000000, expected an id of 0 to 65535`, []string{`:256`, `:4000000000`}},
 		{`model.vocab.bc: found id 256 a second time, expected each id once`, []string{`:257`, `:256`}},
 		{`model.vocab.ab: found this key a second time, expected each key once`, []string{`"bc":257`, `"ab":257`}},
 		{`model.vocab: found no tokens, expected some`, []string{smallTokenizer()[strings.Index(smallTokenizer(), `"vocab":{`):], `"vocab":{},"merges":[]}}`}},
-		{`model.merges: found none, expected some for a vocabulary of 259 tokens`, []string{`["b c",["a","b"],"a bc"]`, `[]`}},
+		{`model.merges: found none, expected some for a vocabulary of 259 tokens`, []string{`["b c","a b","a bc"]`, `[]`}},
 		{`model.merges[0]: found "bc", expected two tokens with a space between`, []string{`"b c"`, `"bc"`}},
 		{`model.merges[0]: found "a b c", expected two tokens with a space between`, []string{`"b c"`, `"a b c"`}},
-		{`model.merges[1]: found 1 tokens, expected two`, []string{`["a","b"]`, `["a"]`}},
-		{`model.merges[1]: found 3 tokens, expected two`, []string{`["a","b"]`, `["a","b","c"]`}},
-		{`model.merges[1][1]: found a number, expected a string`, []string{`["a","b"]`, `["a",1]`}},
-		{`model.merges[1]: found a number, expected a string`, []string{`["a","b"]`, `1`}},
+		{`model.merges[0]: found 1 tokens, expected two`, []string{`"b c","a b","a bc"`, `["b"]`}},
+		{`model.merges[1]: found 3 tokens, expected two`, []string{`"b c","a b","a bc"`, `["a","b"],["a","b","c"]`}},
+		{`model.merges[0][1]: found a number, expected a string`, []string{`"b c","a b","a bc"`, `["a",1]`}},
+		{`model.merges[0]: found a number, expected a string`, []string{`"b c"`, `1`}},
+		{`model.merges[1]: found an array, expected a string`, []string{`"a b"`, `["a","b"]`}},
+		{`model.merges[1]: found a string, expected an array`, []string{`"b c"`, `["b","c"]`}},
 		{`model.merges[2]: found "bcd", expected a token of the vocabulary`, []string{`"a bc"`, `"a bcd"`}},
 		{`model.merges[2]: found "zz", expected a token of the vocabulary`, []string{`"a bc"`, `"zz bc"`}},
 		{`model.merges[2]: found "bca", expected the joined pair in the vocabulary`, []string{`"a bc"`, `"bc a"`}},
@@ -519,7 +508,6 @@ func TestTokenizerLoadErrors(t *testing.T) {
 
 // A file cut short, or with one bit changed, is an error or a tokenizer that works: never a panic.
 func TestTokenizerLoadDamaged(t *testing.T) {
-	defer answers(t, "parseTokenizer")()
 	text := smallTokenizer()
 	for n := range len(text) {
 		if _, err := parseTokenizer([]byte(text[:n])); err == nil {

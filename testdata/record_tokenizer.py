@@ -106,10 +106,7 @@ def make_tokenizer():
     t.post_processor = processors.ByteLevel(trim_offsets=False)
     t.decoder = decoders.ByteLevel()
     t.add_tokens([AddedToken(c, special=s, normalized=n, **FLAGS) for c, s, n in ADDED])
-    d = json.loads(t.to_str())
-    merges = d["model"]["merges"]  # one half in the old form, "a b", the other in the new, ["a", "b"]
-    d["model"]["merges"] = [" ".join(m) if i % 2 else m for i, m in enumerate(merges)]
-    write("tokenizer.json", d)
+    write("tokenizer.json", json.loads(t.to_str()))
     return t
 
 
