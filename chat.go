@@ -46,7 +46,7 @@ type Message struct {
 	Reasoning string
 }
 
-// A Template is a way to write a conversation as one text.
+// A Template is a way to write a conversation as one text. Its value is the name by which the command knows it.
 type Template string
 
 const (
@@ -61,7 +61,9 @@ type RenderOptions struct {
 	Thinking            *bool // enable_thinking of Qwen3's template; nil: not given, which means true
 }
 
-// templateFor recognises a template by what is particular to it. Without any, the model type decides.
+// templateFor recognises a template by what is particular to it. Without any, the model type decides. There is no
+// jinja2 here: a template that is none of the three is an error, because one that renders nearly the same would cost
+// quality without a sign (a missing default system message, an added empty thought).
 func templateFor(chatTemplate, modelType string) (Template, error) {
 	chatTemplate = strings.ReplaceAll(chatTemplate, `\n`, "\n") // inside its strings, newlines are written either way
 	has := func(parts ...string) bool {
@@ -91,7 +93,8 @@ func templateFor(chatTemplate, modelType string) (Template, error) {
 	return "", errors.New("found an unknown chat template, expected that of Qwen2, Qwen2.5 or Qwen3")
 }
 
-// Render returns the conversation as one text: exactly what jinja2 makes of the template.
+// Render returns the conversation as one text: exactly what jinja2 makes of the template. The text does not show who
+// wrote what; encode it with EncodeChat, not with Encode, unless you trust every message.
 func (t Template) Render(messages []Message, o RenderOptions) (string, error) {
 	parts, err := t.parts(messages, o)
 	if err != nil {
@@ -117,6 +120,7 @@ func (t *Tokenizer) EncodeChat(template Template, messages []Message, o RenderOp
 	if err := checkSize(size); err != nil {
 		return nil, err
 	}
+	// The tokens that make turns, whether or not the file calls them special.
 	control := map[int]bool{}
 	for _, name := range []string{"<|im_start|>", "<|im_end|>", "<|endoftext|>"} {
 		if id, ok := t.ID(name); ok {
@@ -125,6 +129,9 @@ func (t *Tokenizer) EncodeChat(template Template, messages []Message, o RenderOp
 	}
 	inContent := func(id int) bool { return !t.Special(id) && !control[id] }
 
+	// Tokens of the template are cut out part by part; all else collects in stretch, content and the template's plain
+	// text alike, and is encoded when the next token comes. "user\n" and the message after it are split together,
+	// as they would be in the rendered text.
 	var ids []int
 	var stretch strings.Builder // text since the last token of the template
 	flush := func() {
@@ -155,7 +162,7 @@ type chatPart struct {
 	content bool
 }
 
-// parts renders a conversation.
+// parts renders a conversation: each case below is a branch of the template, in its order.
 func (t Template) parts(messages []Message, o RenderOptions) ([]chatPart, error) {
 	var parts []chatPart
 	turn := func(role, own, content string) {
@@ -164,6 +171,7 @@ func (t Template) parts(messages []Message, o RenderOptions) ([]chatPart, error)
 	if err := t.check(messages); err != nil {
 		return nil, err
 	}
+	// The default system message is the template's own text.
 	system := ""
 	switch t {
 	case TemplateQwen2:
@@ -174,12 +182,14 @@ func (t Template) parts(messages []Message, o RenderOptions) ([]chatPart, error)
 	if system != "" && len(messages) > 0 && messages[0].Role != "system" {
 		turn("system", system, "")
 	}
-	question := lastQuestion(messages)
+	question := lastQuestion(messages) // jinja: ns.last_query_index
 	for i, m := range messages {
 		if t != TemplateQwen3 || m.Role != "assistant" {
 			turn(m.Role, "", m.Content)
 			continue
 		}
+		// The thought comes apart from the answer, or in one text with it. It is shown only in what follows the last
+		// question: always in the last message, which the model may be asked to continue, else only if there is one.
 		thought, answer := m.Reasoning, m.Content
 		if thought == "" {
 			thought, answer = splitThought(m.Content)
@@ -191,6 +201,7 @@ func (t Template) parts(messages []Message, o RenderOptions) ([]chatPart, error)
 			turn(m.Role, "", answer)
 		}
 	}
+	// The beginning of the answer. With an empty thought in front the model takes its thinking for done.
 	if o.AddGenerationPrompt {
 		prompt := "<|im_start|>assistant\n"
 		if t == TemplateQwen3 && o.Thinking != nil && !*o.Thinking {
@@ -201,7 +212,8 @@ func (t Template) parts(messages []Message, o RenderOptions) ([]chatPart, error)
 	return parts, nil
 }
 
-// check refuses what the template cannot render: here, or in jinja2 either.
+// check refuses what the template cannot render: here, or in jinja2 either. The templates would pass over a message of
+// an unknown role without a word.
 func (t Template) check(messages []Message) error {
 	switch t {
 	case TemplateQwen2:
@@ -225,7 +237,7 @@ func (t Template) check(messages []Message) error {
 }
 
 // lastQuestion returns the index of the last message of the user that is not the answer of a tool, or that of the last
-// message if there is none.
+// message if there is none. Tools answer in the user's name, so a thought may go on over several such messages.
 func lastQuestion(messages []Message) int {
 	for i := len(messages) - 1; i >= 0; i-- {
 		m := messages[i]
@@ -237,7 +249,8 @@ func lastQuestion(messages []Message) int {
 	return len(messages) - 1
 }
 
-// splitThought cuts what an assistant wrote, "<think>⏎thought⏎</think>⏎⏎answer", in two.
+// splitThought cuts what an assistant wrote, "<think>⏎thought⏎</think>⏎⏎answer", in two. With several tags the thought
+// is what stands before the first </think>, after the last <think> there, and the answer what follows the last </think>.
 func splitThought(content string) (thought, answer string) {
 	parts := strings.Split(content, "</think>")
 	if len(parts) == 1 {

@@ -44,7 +44,12 @@ import (
 
 const maxJSONDepth = 64 // objects and arrays inside each other; a checkpoint's own files use at most 6
 
-// jsonReader is a position in a document. Methods read the value at that position and move past it.
+// jsonReader is a position in a document. Methods read the value at that position and move past it:
+//
+//	{"model": {"merges": ["a b", "c d"]}}
+//	                             ↑ pos        path: model, merges, 1        field(): model.merges[1]
+//
+// The path is kept while reading and spelled out only for an error.
 type jsonReader struct {
 	text string
 	pos  int
@@ -58,6 +63,7 @@ type jsonStep struct {
 	index int // keyStep for a key, noStep before the first one
 }
 
+// What a step holds when it is not an index.
 const (
 	keyStep = -1
 	noStep  = -2
@@ -69,6 +75,7 @@ type fieldError struct {
 	Problem string // "found …, expected …"
 }
 
+// Error returns one line. Whoever knows the file's name puts it in front.
 func (e *fieldError) Error() string {
 	if e.Field == "" {
 		return e.Problem
@@ -79,7 +86,8 @@ func (e *fieldError) Error() string {
 // readJSON reads data as exactly one JSON document. value is called to read it; what it leaves unread is checked
 // and skipped. The result is the first error, of the reader or set by the caller with fail.
 func readJSON(data []byte, value func(r *jsonReader)) error {
-	r := &jsonReader{text: string(data)}
+	r := &jsonReader{text: string(data)} // the one copy: every string read later is a part of it
+	// UTF-8 is checked once for the whole document, so that nothing below has to think of it.
 	if !utf8.Valid(data) {
 		for r.pos < len(data) {
 			c, size := utf8.DecodeRune(data[r.pos:])
@@ -92,6 +100,7 @@ func readJSON(data []byte, value func(r *jsonReader)) error {
 		return r.err
 	}
 	r.valueOrSkip(func() { value(r) })
+	// A second document, or a forgotten half of this one, may mean that another reader would see something else.
 	if r.space(); r.err == nil && r.pos < len(r.text) {
 		r.syntax("nothing after the document")
 	}
@@ -100,6 +109,9 @@ func readJSON(data []byte, value func(r *jsonReader)) error {
 
 // object reads an object and calls field for each key, at the key's value.
 // A key that occurs twice is an error. What field does not read is checked and skipped.
+//
+// RFC 8259 leaves open what a second key means, and readers differ: first, last, both. A file that has one could
+// show one value to a check and another to the program behind it.
 func (r *jsonReader) object(field func(key string)) {
 	var few [16]string // keys so far: a short list is searched, a long one becomes a set
 	keys, set := few[:0], map[string]bool(nil)
@@ -127,6 +139,7 @@ func (r *jsonReader) entries(field func(key string)) {
 	if !r.open('{', "an object") {
 		return
 	}
+	// object = '{' [ key ':' value { ',' key ':' value } ] '}'
 	for first := true; r.more(first, '}'); first = false {
 		if r.space(); r.peek() != '"' {
 			r.syntax("a key in quotes")
@@ -149,13 +162,15 @@ func (r *jsonReader) array(element func(i int)) {
 	if !r.open('[', "an array") {
 		return
 	}
+	// array = '[' [ value { ',' value } ] ']'
 	for i := 0; r.more(i == 0, ']'); i++ {
 		r.path[len(r.path)-1] = jsonStep{index: i}
 		r.valueOrSkip(func() { element(i) })
 	}
 }
 
-// open steps into an object or array: past its bracket, one level deeper.
+// open steps into an object or array: past its bracket, one level deeper. Depth is limited because each level is a
+// Go call, and a stack that overflows ends the program: no error, no recover.
 func (r *jsonReader) open(bracket byte, name string) bool {
 	if r.kind() != bracket {
 		r.mismatch(name)
@@ -171,20 +186,22 @@ func (r *jsonReader) open(bracket byte, name string) bool {
 }
 
 // more reports whether another element follows, and reads what lies between: a comma before every element but the
-// first, or the closing bracket, which ends the level.
+// first, or the closing bracket, which ends the level. A comma before the bracket is caught by whoever reads the
+// element that should follow it.
 func (r *jsonReader) more(first bool, closing byte) bool {
 	if r.err != nil {
 		return false
 	}
 	r.space()
 	switch c := r.peek(); {
-	case c == closing:
+	case c == closing: // the end, one level up
 		r.pos++
 		r.path = r.path[:len(r.path)-1]
 		return false
-	case first:
+	case first: // whatever stands there is read as the first element
 		return true
-	case c == ',':
+	case c == ',': // and then there must be another
+
 		r.pos++
 		return true
 	}
@@ -192,12 +209,12 @@ func (r *jsonReader) more(first bool, closing byte) bool {
 	return false
 }
 
-// valueOrSkip calls read, and skips the value if read left it alone.
+// valueOrSkip calls read, and skips the value if read left it alone: so a caller's function may ignore fields.
 func (r *jsonReader) valueOrSkip(read func()) {
 	if r.err != nil {
 		return
 	}
-	r.space()
+	r.space() // so that before is where the value itself begins
 	if before := r.pos; r.pos < len(r.text) {
 		read()
 		if r.pos > before {
@@ -207,7 +224,8 @@ func (r *jsonReader) valueOrSkip(read func()) {
 	r.skip()
 }
 
-// skip reads any value, with every check, and drops it.
+// skip reads any value, with every check, and drops it. What is skipped must be sound too: a file with two equal keys
+// is refused wherever they are.
 func (r *jsonReader) skip() {
 	switch r.kind() {
 	case '{':
@@ -228,7 +246,7 @@ func (r *jsonReader) skip() {
 }
 
 // kind says what comes next without reading it: '{', '[', '"', '0' for a number, 't' for true or false, 'n' for
-// null, and 0 where no value begins.
+// null, and 0 where no value begins. The first byte of a value always tells.
 func (r *jsonReader) kind() byte {
 	if r.err != nil {
 		return 0
@@ -245,7 +263,8 @@ func (r *jsonReader) kind() byte {
 	return 0
 }
 
-// null reads null if it comes next and says whether it did.
+// null reads null if it comes next and says whether it did: for fields that may be null, "if !r.null() { r.int() }".
+// The other methods never take null for a value.
 func (r *jsonReader) null() bool { return r.kind() == 'n' && r.word("null") }
 
 // bool reads true or false.
@@ -261,7 +280,7 @@ func (r *jsonReader) bool() bool {
 	return false
 }
 
-// word reads exactly the given word.
+// word reads exactly the given word. What follows it is checked by whoever reads on: "nullx" fails at the x.
 func (r *jsonReader) word(w string) bool {
 	if !strings.HasPrefix(r.text[r.pos:], w) {
 		r.syntax("a value")
@@ -271,8 +290,10 @@ func (r *jsonReader) word(w string) bool {
 	return true
 }
 
-// int reads an integer: digits, maybe a minus sign before them, no fraction, no exponent, not -0.
+// int reads an integer: digits, maybe a minus sign before them, no fraction, no exponent, not -0. Sizes and ids are
+// written so; 1e3 for a size is a mistake or a trap (1e400, 0.5), and float64 would round above 2^53.
 func (r *jsonReader) int() int64 {
+	// The grammar first, then the integer's own rules, so that the message can say which of them is broken.
 	text := r.number("an integer")
 	if r.err != nil {
 		return 0
@@ -286,7 +307,7 @@ func (r *jsonReader) int() int64 {
 	return n
 }
 
-// float reads a number.
+// float reads a number. NaN and Infinity, which Python writes, are no JSON; 1e999 is, but no float64.
 func (r *jsonReader) float() float64 {
 	text := r.number("a number")
 	if r.err != nil {
@@ -306,6 +327,7 @@ func (r *jsonReader) number(want string) string {
 		return ""
 	}
 	start := r.pos
+	// One digit at least, and all that follow: after the sign, after the point, after the exponent.
 	digits := func() {
 		if c := r.peek(); c < '0' || c > '9' {
 			r.syntax("a digit")
@@ -314,6 +336,7 @@ func (r *jsonReader) number(want string) string {
 			r.pos++
 		}
 	}
+	// -? (0 | [1-9][0-9]*)
 	if r.peek() == '-' {
 		r.pos++
 	}
@@ -322,10 +345,12 @@ func (r *jsonReader) number(want string) string {
 	} else {
 		digits()
 	}
+	// (. [0-9]+)?
 	if r.peek() == '.' {
 		r.pos++
 		digits()
 	}
+	// ([eE] [+-]? [0-9]+)?
 	if c := r.peek(); c == 'e' || c == 'E' {
 		r.pos++
 		if c := r.peek(); c == '+' || c == '-' {
@@ -336,7 +361,8 @@ func (r *jsonReader) number(want string) string {
 	return r.text[start:r.pos]
 }
 
-// string reads a string. Without escapes, and nearly all have none, it is a part of the document, not a copy.
+// string reads a string. Without escapes, and nearly all have none, it is a part of the document, not a copy: a
+// tokenizer.json holds half a million of them. Keys, too, are read here, so "\u0061" and "a" are the same key.
 func (r *jsonReader) string() string {
 	if r.kind() != '"' {
 		r.mismatch("a string")
@@ -346,13 +372,13 @@ func (r *jsonReader) string() string {
 	text, start := r.text, r.pos
 	for i := start; i < len(text); i++ {
 		switch c := text[i]; {
-		case c == '"':
+		case c == '"': // the end, and no escape on the way
 			r.pos = i + 1
 			return text[start:i]
-		case c == '\\':
+		case c == '\\': // what came before is kept, the rest is read the slow way
 			r.pos = i
 			return r.escaped(start)
-		case c < ' ':
+		case c < ' ': // RFC 8259 asks for \n, \t, \u0001 …
 			r.pos = i
 			r.syntax("control characters written as escapes")
 			return ""
@@ -363,8 +389,10 @@ func (r *jsonReader) string() string {
 	return ""
 }
 
-// escaped reads a string from start whose first backslash is at the reader's position.
+// escaped reads a string from start whose first backslash is at the reader's position. It builds the text byte by
+// byte; bytes of longer characters pass through as they are, since none of them looks like a quote or a backslash.
 func (r *jsonReader) escaped(start int) string {
+	// \/ stands for /, \b for a backspace, and so on: the letter, and what it means, at the same place.
 	const letters, values = `"\/bfnrt`, "\"\\/\b\f\n\r\t"
 	var s strings.Builder
 	s.WriteString(r.text[start:r.pos])
@@ -397,6 +425,10 @@ func (r *jsonReader) escaped(start int) string {
 
 // unicodeEscape reads uXXXX, and the second half \uXXXX where the first is a high surrogate:
 // characters past U+FFFF are written as two escapes, D800–DBFF followed by DC00–DFFF, ten bits in each.
+//
+//	😀 = U+1F600    1F600 - 10000 = 0F600 = 0000111101 1000000000    \ud83d \ude00
+//
+// encoding/json reads half a pair as U+FFFD, so that different names become one; here it is an error.
 func (r *jsonReader) unicodeEscape() rune {
 	hex := func() rune {
 		if r.pos+5 <= len(r.text) {
@@ -425,7 +457,7 @@ func (r *jsonReader) unicodeEscape() rune {
 	return 0
 }
 
-// space moves past white space.
+// space moves past white space: only these four characters, not all that Unicode calls space.
 func (r *jsonReader) space() {
 	for r.pos < len(r.text) {
 		switch r.text[r.pos] {
@@ -437,7 +469,8 @@ func (r *jsonReader) space() {
 	}
 }
 
-// peek returns the next byte, 0 at the end of the document.
+// peek returns the next byte, 0 at the end of the document. A 0 in the document is no part of JSON outside a string, so
+// the two need not be told apart there.
 func (r *jsonReader) peek() byte {
 	if r.pos < len(r.text) {
 		return r.text[r.pos]
@@ -445,14 +478,20 @@ func (r *jsonReader) peek() byte {
 	return 0
 }
 
-// fail sets the reader's error at the field being read. Callers use it for values that are well-formed but wrong.
+// fail sets the reader's error at the field being read. Callers use it for values that are well-formed but wrong:
+//
+//	if size := r.int(); size <= 0 {
+//		r.fail(strconv.FormatInt(size, 10), "a positive integer")   // hidden_size: found -1, expected a positive integer
+//	}
+//
+// Only the first error counts; what comes after it is often its consequence.
 func (r *jsonReader) fail(found, expected string) {
 	if r.err == nil {
 		r.err = &fieldError{r.field(), "found " + found + ", expected " + expected}
 	}
 }
 
-// mismatch reports a value of the wrong kind.
+// mismatch reports a value of the wrong kind, or no value at all.
 func (r *jsonReader) mismatch(expected string) {
 	names := map[byte]string{'{': "an object", '[': "an array", '"': "a string", '0': "a number", 't': "true or false", 'n': "null"}
 	if name := names[r.kind()]; name != "" {
@@ -462,7 +501,7 @@ func (r *jsonReader) mismatch(expected string) {
 	r.syntax(expected)
 }
 
-// syntax reports text that is not JSON.
+// syntax reports text that is not JSON: the character and where it is, since there may be no field to name.
 func (r *jsonReader) syntax(expected string) {
 	found := "the end of the file"
 	if r.pos < len(r.text) {
@@ -491,7 +530,8 @@ func (r *jsonReader) field() string {
 	return clip(s.String()) // only files made to be refused nest this long
 }
 
-// plainKey returns a key as it stands if it reads as one word, else in quotes.
+// plainKey returns a key as it stands if it reads as one word, else in quotes: tensor names hold dots, and a path that
+// showed them bare could not be told from a deeper one.
 func plainKey(key string) string {
 	for _, c := range key {
 		if c != '_' && c != '-' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
@@ -507,7 +547,8 @@ func plainKey(key string) string {
 // quote returns found text for an error message: in quotes, escaped, and cut to 60 bytes.
 func quote(s string) string { return strconv.Quote(clip(s)) }
 
-// clip cuts text to about 60 bytes, between characters.
+// clip cuts text to about 60 bytes, between characters. What a message quotes comes from the file, and a file may
+// hold a key of a hundred megabytes.
 func clip(s string) string {
 	if len(s) <= 60 {
 		return s

@@ -49,7 +49,7 @@ const qwenPattern = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}
 func normalize(text string) string {
 	n := norm.NFC.QuickSpanString(text)
 	if n == len(text) {
-		return text
+		return text // no copy
 	}
 	var out strings.Builder
 	out.Grow(len(text) + len(text)/8)
@@ -65,7 +65,8 @@ func normalize(text string) string {
 	}
 }
 
-// segment returns the length of the first character of text and all that may sort or compose with it.
+// segment returns the length of the first character of text and all that may sort or compose with it: the marks after
+// it, and letters that can be the second half of another (the vowels and finals of Korean, some vowels of India).
 func segment(text string) int {
 	r, n := utf8.DecodeRuneInString(text)
 	if unicode.Is(inert, r) || r == utf8.RuneError && n == 1 {
@@ -87,7 +88,7 @@ func compose(out *strings.Builder, segment string) {
 		r     rune
 		class uint8 // combining class: 0 for letters, and for marks where they attach (220 below, 230 above, …)
 	}
-	// 1. Take apart.
+	// 1. Take apart. One character at a time, so x/text's limit of 30 marks never comes into play.
 	var chars []char
 	for i := 0; i < len(segment); {
 		r, size := utf8.DecodeRuneInString(segment[i:])
@@ -101,7 +102,8 @@ func compose(out *strings.Builder, segment string) {
 		}
 		i += size
 	}
-	// 2. Sort the marks between one letter and the next.
+	// 2. Sort the marks between one letter and the next. Marks of different classes attach at different places, so
+	// their order in the text means nothing; marks of one class stack, so theirs does: the sort must be stable.
 	for i := 0; i < len(chars); i++ {
 		start := i
 		for i < len(chars) && chars[i].class != 0 {
@@ -110,7 +112,7 @@ func compose(out *strings.Builder, segment string) {
 		slices.SortStableFunc(chars[start:i], func(a, b char) int { return int(a.class) - int(b.class) })
 	}
 	// 3. Put together. kept[letter] is the last letter; nothing of the same or a higher class may lie between
-	// it and what joins it.
+	// it and what joins it. The composed form of a pair is what x/text makes of the two alone, if that is one character.
 	kept, letter := chars[:0], -1
 	for _, c := range chars {
 		if letter >= 0 && (letter == len(kept)-1 || kept[len(kept)-1].class < c.class) {
@@ -140,7 +142,8 @@ const (
 	isNewline              // [\r\n]
 )
 
-// classes holds the class of every code point, in a megabyte of which ordinary text touches a few pages.
+// classes holds the class of every code point, in a megabyte of which ordinary text touches a few pages. One load
+// answers for any character, where unicode.Is would search its tables. Built once, in about a millisecond.
 var classes = sync.OnceValue(func() *[unicode.MaxRune + 1]class {
 	table := new([unicode.MaxRune + 1]class)
 	fill := func(t *unicode.RangeTable, c class) {
@@ -155,6 +158,7 @@ var classes = sync.OnceValue(func() *[unicode.MaxRune + 1]class {
 			}
 		}
 	}
+	// Go's own classes, whichever Unicode they are of, then what makes them those of Unicode 16.
 	fill(unicode.L, isLetter)
 	fill(unicode.N, isNumber)
 	fill(lateSymbols, isSymbol)
@@ -165,7 +169,8 @@ var classes = sync.OnceValue(func() *[unicode.MaxRune + 1]class {
 	return table
 })
 
-// A splitter cuts text into the pieces of Qwen's pattern.
+// A splitter cuts text into the pieces of Qwen's pattern. It carries the table, so that the inner loops need not ask
+// for it.
 type splitter struct{ class *[unicode.MaxRune + 1]class }
 
 // at returns the class and the length in bytes of the character at i, and length 0 at the end of the text.
@@ -180,7 +185,8 @@ func (s splitter) at(text string, i int) (class, int) {
 	return s.class[r], n
 }
 
-// run returns the end of the run of characters of class c that begins at i.
+// run returns the end of the run of characters of class c that begins at i. ASCII does not go through the decoder: it
+// is nearly all of code and of English.
 func (s splitter) run(text string, i int, c class) int {
 	for i < len(text) {
 		if b := text[i]; b < utf8.RuneSelf {
@@ -199,7 +205,8 @@ func (s splitter) run(text string, i int, c class) int {
 	return i
 }
 
-// next returns the end of the piece that begins at i, i < len(text).
+// next returns the end of the piece that begins at i, i < len(text). The alternatives come in the pattern's order and
+// the first that matches wins, even if a later one would match more: "'sx" is 's and x.
 func (s splitter) next(text string, i int) int {
 	first, n := s.at(text, i)
 
@@ -211,6 +218,7 @@ func (s splitter) next(text string, i int) int {
 	}
 
 	// [^\r\n\p{L}\p{N}]?\p{L}+
+	// Letters, with whatever one character stands before them: a space, a dot, a quote, a bracket, a mark.
 	if first == isLetter {
 		return s.run(text, i+n, isLetter)
 	}
@@ -220,19 +228,23 @@ func (s splitter) next(text string, i int) int {
 	}
 
 	// \p{N}
+	// Digits one by one: Qwen spells numbers, 2024 is four pieces.
 	if first == isNumber {
 		return i + n
 	}
 
 	//  ?[^\s\p{L}\p{N}]+[\r\n]*
+	// Symbols, with one space before them (only U+0020) and the line ends after them: " {\n" is one piece.
 	if first == isSymbol || text[i] == ' ' && second == isSymbol && m > 0 {
 		end := s.run(text, i+n, isSymbol)
 		return s.run(text, end, isNewline)
 	}
 
-	// \s*[\r\n]+ takes white space up to the last newline in it.
-	// \s+(?!\S) takes all of it before the end of the text, else all but the last character, if any are left.
-	// \s+ takes that last one.
+	// What is left is white space, to which three alternatives apply; one look at the whole run decides.
+	// \s*[\r\n]+ takes it up to the last newline in it: the indentation after that belongs to the next line.
+	// \s+(?!\S) takes all of it before the end of the text, else all but the last character, if any are left:
+	// that one stays for the word behind it, as in " word".
+	// \s+ takes that last one if nothing else wanted it, as before a digit.
 	end, last, afterNewline := i, i, 0
 	for c, n := first, n; n > 0 && (c == isSpace || c == isNewline); c, n = s.at(text, end) {
 		last = end
@@ -250,11 +262,13 @@ func (s splitter) next(text string, i int) int {
 }
 
 // contraction returns the end of a contraction at i, where text has an apostrophe, or 0. Letters match in either
-// case; the long ſ, U+017F, is an s in some other case too, the only such letter here.
+// case; the long ſ, U+017F, is an s in some other case too, the only such letter here (all code points were tried).
+// The apostrophe is U+0027 only: ’ is a symbol like others.
 func contraction(text string, i int) int {
 	const longS = "ſ"
 	rest := text[i+1:]
-	if len(rest) > 0 {
+	if len(rest) > 0 { // |0x20 makes capitals small; no other byte becomes one of these letters
+
 		switch rest[0] | 0x20 {
 		case 's', 't', 'm', 'd':
 			return i + 2

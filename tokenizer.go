@@ -82,9 +82,10 @@ func (t *Tokenizer) Encode(text string) ([]int, error) {
 	return t.encode(make([]int, 0, len(text)/4+8), text, every), nil
 }
 
-// every accepts every added token.
+// every accepts every added token, as Encode and the template's own text do.
 func every(int) bool { return true }
 
+// checkSize refuses texts whose positions would not fit into 32 bits with room to spare.
 func checkSize(bytes int) error {
 	if bytes > maxTextBytes {
 		return fmt.Errorf("found a text of %d bytes, expected at most %d", bytes, maxTextBytes)
@@ -100,6 +101,8 @@ func (t *Tokenizer) encode(ids []int, text string, accept func(id int) bool) []i
 		e = &encoder{t: t, splitter: splitter{classes()}}
 	}
 	defer t.encoders.Put(e)
+	// The four stages, one inside the other. Added tokens are found before normalizing, and again after it for
+	// those that ask for it; NFC and the split see only what lies between, so a mark behind <|im_end|> stays alone.
 	found := func(id int) { ids = append(ids, id) }
 	t.raw.cut(text, accept, found, func(between string) {
 		t.normalized.cut(normalize(between), accept, found, func(between string) {
@@ -148,7 +151,8 @@ func toText(b []byte) string {
 	return text.String()
 }
 
-// Bytes returns the bytes that id stands for, and whether any token has this id.
+// Bytes returns the bytes that id stands for, and whether any token has this id. They may begin or end in the middle of
+// a character: who prints an answer as it comes must hold them back until the character is whole.
 func (t *Tokenizer) Bytes(id int) ([]byte, bool) {
 	if id < 0 || id >= len(t.spans) || t.spans[id].end == 0 {
 		return nil, false
@@ -156,7 +160,7 @@ func (t *Tokenizer) Bytes(id int) ([]byte, bool) {
 	return []byte(t.text[t.spans[id].start:t.spans[id].end]), true
 }
 
-// ID returns the id of an added token, such as <|im_end|>.
+// ID returns the id of an added token, such as <|im_end|>. Ordinary tokens have no name by which to ask: Encode them.
 func (t *Tokenizer) ID(content string) (int, bool) {
 	id, ok := t.added[content]
 	return id, ok
@@ -165,13 +169,15 @@ func (t *Tokenizer) ID(content string) (int, bool) {
 // Special says whether id is a special token: one that controls the model and is not part of an answer's text.
 func (t *Tokenizer) Special(id int) bool { return t.special[id] }
 
-// Len returns the number of ids: the largest one plus one.
+// Len returns the number of ids: the largest one plus one. A model's vocab_size is often larger, rounded up for the
+// hardware's sake; ids from Len up have no token.
 func (t *Tokenizer) Len() int { return len(t.spans) }
 
 // maxID returns the largest id.
 func (t *Tokenizer) maxID() int { return len(t.spans) - 1 }
 
-// An encoder is the working memory of one Encode at a time.
+// An encoder is the working memory of one Encode at a time. A Tokenizer keeps some in a pool: the cache they carry is
+// worth most in the next call.
 type encoder struct {
 	t        *Tokenizer
 	splitter splitter
@@ -201,7 +207,9 @@ const (
 	cacheSize = 1 << cacheBits // 48 bytes each, 384 KiB: what a core's own cache holds
 )
 
-// piece appends the ids of one piece.
+// piece appends the ids of one piece: at once if it is a byte, from the cache if it was there lately, else by merging.
+// A text of 8 MB of Go code has two million pieces but a few ten thousand different ones; pieces of more than 16 bytes
+// are rare and not cached.
 func (e *encoder) piece(ids []int, piece string) []int {
 	if len(piece) == 1 && e.t.whole == nil {
 		if id := e.t.byteID[piece[0]]; id >= 0 {
@@ -212,6 +220,7 @@ func (e *encoder) piece(ids []int, piece string) []int {
 	if len(piece) > 16 {
 		return e.merge(ids, piece)
 	}
+	// The piece itself is the key, as two words: a slot is compared whole, and no text is kept alive by the cache.
 	var key [16]byte
 	copy(key[:], piece)
 	lo, hi := binary.LittleEndian.Uint64(key[:]), binary.LittleEndian.Uint64(key[8:])
@@ -235,6 +244,9 @@ func (e *encoder) piece(ids []int, piece string) []int {
 
 // merge appends the ids of one piece by byte-pair encoding.
 //
+// Pieces are mostly short, and then any way would do. But a piece has no limit: a million letters without a space are
+// one, and to look at all pairs again after each join would take hours.
+//
 // The candidates wait in a priority queue of (rank, position), one word each, smallest first. When two symbols
 // become one, the pairs to its left and right are new candidates; the old ones stay in the queue and are recognised
 // later by a rank that is no longer that of their position. Each join adds at most two candidates, so n bytes take
@@ -243,7 +255,7 @@ func (e *encoder) merge(ids []int, piece string) []int {
 	if id, ok := e.t.whole[piece]; ok {
 		return append(ids, int(id))
 	}
-	// 1. Single bytes.
+	// 1. Single bytes, each linked to its neighbours. A byte that has no token is left out, as in Hugging Face.
 	s := e.symbols[:0]
 	for i := range len(piece) {
 		if id := e.t.byteID[piece[i]]; id >= 0 {
@@ -255,7 +267,8 @@ func (e *encoder) merge(ids []int, piece string) []int {
 		return ids
 	}
 	s[len(s)-1].next = -1
-	// 2. Candidates: all pairs of neighbours that are in the list.
+	// 2. Candidates: all pairs of neighbours that are in the list. In the queue's words the rank is above the
+	// position, so that of equal ranks the leftmost comes first.
 	q := queue(e.queue[:0])
 	candidate := func(left int32) {
 		s[left].rank = noRank
@@ -269,7 +282,9 @@ func (e *encoder) merge(ids []int, piece string) []int {
 	for i := range s {
 		candidate(int32(i))
 	}
-	// 3. Join the best pair until none is left.
+	// 3. Join the best pair until none is left: the left symbol becomes the merged one, the right drops out.
+	//
+	//	prev ⇄ left ⇄ right ⇄ next      →      prev ⇄ left+right ⇄ next
 	for len(q) > 0 {
 		best := q.pop()
 		rank, left := uint32(best>>32), int32(uint32(best))
@@ -298,8 +313,13 @@ func (e *encoder) merge(ids []int, piece string) []int {
 
 // A queue is a binary heap, smallest first: q[i] <= q[2i+1], q[2i+2]. (container/heap works through an interface,
 // several times slower here.)
+//
+//	      3              push: put it last, move it up past larger parents
+//	  5       4          pop: take the first, move the last down from there past smaller children
+//	9   6   8
 type queue []uint64
 
+// push adds x, in O(log n).
 func (q *queue) push(x uint64) {
 	h := append(*q, x)
 	i := len(h) - 1
@@ -311,6 +331,7 @@ func (q *queue) push(x uint64) {
 	*q = h
 }
 
+// pop takes the smallest, in O(log n).
 func (q *queue) pop() uint64 {
 	h := *q
 	top, x := h[0], h[len(h)-1]
@@ -342,12 +363,14 @@ type pairTable struct {
 	multiplier uint64
 }
 
+// newPairTable returns a table with room for a number of pairs: the power of two above one and a half times as many.
 func newPairTable(pairs int) pairTable {
 	n := bits.Len(uint(pairs + pairs/2))
 	return pairTable{make([]uint64, 1<<n), 64 - n, rand.Uint64() | 1}
 }
 
-// slot returns the place of a pair: where it is, or the empty slot where it would be.
+// slot returns the place of a pair: where it is, or the empty slot where it would be. The product's upper bits are the
+// hash; from there on, the next slots are tried in order, eight of them in one cache line.
 func (p *pairTable) slot(left, right int32) *uint64 {
 	key := 1<<(2*tokenBits) | uint64(left)<<tokenBits | uint64(right)
 	for i := key * p.multiplier >> p.shift; ; i++ {
@@ -376,7 +399,14 @@ func (p *pairTable) add(left, right int32, rank int) bool {
 	return true
 }
 
-// A matcher finds added tokens in text. It is a trie: a node for each beginning of a token.
+// A matcher finds added tokens in text. It is a trie: a node for each beginning of a token, and from each node an edge
+// for each byte that continues it.
+//
+//	0 -<- 1 -|- 2 -i- 3 -m- 4 -_- 5 -s- … <|im_start|>
+//	                               -e- … <|im_end|>
+//	        -t- … <think>
+//
+// Nearly every byte of a text is dismissed by one look at first.
 type matcher struct {
 	first [256]bool        // bytes that a token begins with
 	next  map[uint64]int32 // node<<8 | byte → node; node 0 is the empty beginning
@@ -404,7 +434,8 @@ func (m *matcher) add(content string, id int) bool {
 }
 
 // cut goes through text from left to right and calls found for each token in it and between for each stretch without
-// one. Where several tokens begin, the longest that accept agrees to counts.
+// one. Where several tokens begin, the longest that accept agrees to counts. A byte is looked at as often as tokens
+// that begin before it reach over it, at most maxAddedLen times; no text makes that worse.
 func (m *matcher) cut(text string, accept func(id int) bool, found func(id int), between func(text string)) {
 	start := 0
 	for i := 0; i < len(text); {

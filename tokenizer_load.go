@@ -45,29 +45,36 @@ type tokenizerFile struct {
 	maxID  int64
 }
 
+// addedEntry is one element of added_tokens, without the fields that must be false.
 type addedEntry struct {
 	content             string
 	id                  int
 	special, normalized bool
 }
 
+// vocabEntry is one entry of model.vocab. A slice of them keeps the file's order, which a map would lose.
 type vocabEntry struct {
 	token string
 	id    int32
 }
 
+// mergeEntry is one merge, still as text: the vocabulary may come after the merges in the file.
 type mergeEntry struct {
 	left, right string
 	index       int // in the file's list, for messages
 }
 
 // parseTokenizer reads a tokenizer.json. Errors name the field, what was found and what was expected.
+//
+// It takes two passes: first the document, in whatever order its fields come; then the tables, vocabulary before merges
+// before added tokens, because each is checked against the one before.
 func parseTokenizer(data []byte) (*Tokenizer, error) {
 	f := tokenizerFile{maxID: int64(min(maxTokens, max(1<<16, len(data)))) - 1}
 	err := readJSON(data, f.read)
 	if err != nil {
 		return nil, err
 	}
+	// ids, the spellings as they are in the file, is needed only while loading; a Tokenizer works with bytes.
 	t := &Tokenizer{}
 	ids, err := t.addVocab(f.vocab)
 	if err == nil {
@@ -79,6 +86,7 @@ func parseTokenizer(data []byte) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
+	// With ignore_merges a piece that is a token is that token, even if no merges lead there.
 	if f.whole {
 		t.whole = map[string]int32{}
 		for token, id := range ids {
@@ -90,24 +98,28 @@ func parseTokenizer(data []byte) (*Tokenizer, error) {
 	return t, nil
 }
 
-// read reads the file's outermost object.
+// read reads the file's outermost object. Each section is read where it is met; only the four without which there is
+// nothing to encode with must be there.
 func (f *tokenizerFile) read(r *jsonReader) {
 	fields(r, "normalizer pre_tokenizer decoder model", func(key string) {
 		switch key {
 		case "version":
 			expectString(r, "1.0")
 		case "truncation", "padding":
+			// Settings of the last program that used the file; transformers overrides them, tokenizers obeys.
 			if !r.null() {
 				r.fail("a setting that changes the ids of a text", "null")
 			}
 		case "added_tokens":
 			r.array(func(int) { f.addedToken(r) })
 		case "normalizer":
+			// {"type": "NFC"}
 			typed(r, "NFC", "", nil)
 		case "pre_tokenizer":
 			preTokenizer(r)
 		case "post_processor":
-			if !r.null() { // ByteLevel only moves offsets; the other kinds add tokens
+			// {"type": "ByteLevel", …} only moves offsets; the other kinds add tokens
+			if !r.null() {
 				byteLevel(r, func() { r.bool() })
 			}
 		case "decoder":
@@ -120,7 +132,8 @@ func (f *tokenizerFile) read(r *jsonReader) {
 	})
 }
 
-// fields reads an object and calls field for each of its keys, at the value. The keys in need must all be there.
+// fields reads an object and calls field for each of its keys, at the value. The keys in need, separated by spaces, must
+// all be there: a field that is left out may have a default in Hugging Face, and not the one that we want.
 func fields(r *jsonReader, need string, field func(key string)) {
 	missing := strings.Fields(need)
 	r.object(func(key string) {
@@ -132,7 +145,8 @@ func fields(r *jsonReader, need string, field func(key string)) {
 	}
 }
 
-// typed reads one step of the pipeline, {"type": kind, …}, and refuses any other kind by name.
+// typed reads one step of the pipeline, {"type": kind, …}, and refuses any other kind by name. need are the fields
+// that must be there besides; field is called for every field but the type.
 func typed(r *jsonReader, kind, need string, field func(key string)) {
 	if r.kind() == 'n' {
 		r.fail("null", kind)
@@ -146,7 +160,8 @@ func typed(r *jsonReader, kind, need string, field func(key string)) {
 	})
 }
 
-// expectString reads a string and refuses any but the one that is supported.
+// expectString reads a string and refuses any but the one that is supported. Supporting only one value of a setting
+// keeps the code of all others out of the package; what matters is to notice.
 func expectString(r *jsonReader, want string) {
 	got := r.string()
 	if got == want {
@@ -162,14 +177,14 @@ func expectString(r *jsonReader, want string) {
 	r.fail(quote(got), quote(want))
 }
 
-// expectFalse reads a bool and refuses true.
+// expectFalse reads a bool and refuses true: a switch for something that this package leaves out.
 func expectFalse(r *jsonReader) {
 	if r.bool() {
 		r.fail("true, which is not supported", "false")
 	}
 }
 
-// expectNone reads what must be null, or a value that says the same.
+// expectNone reads what must be null, or a value that says the same: same reads it and reports whether it does.
 func expectNone(r *jsonReader, same func() bool) {
 	if !r.null() && !same() {
 		r.fail("a setting that is not supported", "null")
@@ -188,8 +203,11 @@ func byteLevel(r *jsonReader, setting func()) {
 	})
 }
 
-// preTokenizer reads the split pattern and the step into bytes.
+// preTokenizer reads the split pattern and the step into bytes. Two steps in this order are Qwen's pipeline; one more,
+// such as GPT-4's digits by threes, would cut differently.
 func preTokenizer(r *jsonReader) {
+	// {"type": "Split", "pattern": {"Regex": "…"}, "behavior": "Isolated", "invert": false}
+	// The pattern is compared as text. Two patterns may mean the same, but no one has checked these.
 	split := func(key string) {
 		switch key {
 		case "pattern":
@@ -215,6 +233,7 @@ func preTokenizer(r *jsonReader) {
 			case 0:
 				typed(r, "Split", "pattern behavior invert", split)
 			case 1:
+				// use_regex means GPT-2's own split on top, and its default is true: it must be there and false.
 				settings := 0
 				byteLevel(r, func() {
 					settings++
@@ -231,7 +250,13 @@ func preTokenizer(r *jsonReader) {
 	})
 }
 
-// addedToken reads one element of added_tokens.
+// addedToken reads one element of added_tokens:
+//
+//	{"id": 151645, "content": "<|im_end|>", "single_word": false, "lstrip": false, "rstrip": false,
+//	 "normalized": false, "special": true}
+//
+// lstrip and rstrip would swallow the white space around the token, single_word would ask for word boundaries; no
+// Qwen uses them.
 func (f *tokenizerFile) addedToken(r *jsonReader) {
 	var a addedEntry
 	fields(r, "id content single_word lstrip rstrip normalized special", func(key string) {
@@ -253,7 +278,7 @@ func (f *tokenizerFile) addedToken(r *jsonReader) {
 	f.added = append(f.added, a)
 }
 
-// id reads a token's id.
+// id reads a token's id. The upper bound is what makes tables indexed by id safe to allocate.
 func (f *tokenizerFile) id(r *jsonReader) int32 {
 	id := r.int()
 	if id < 0 || id > f.maxID {
@@ -263,7 +288,12 @@ func (f *tokenizerFile) id(r *jsonReader) int32 {
 	return int32(id)
 }
 
-// model reads the vocabulary and the merges.
+// model reads the vocabulary and the merges:
+//
+//	{"type": "BPE", "vocab": {"!": 0, …}, "merges": […], "dropout": null, "unk_token": null, …}
+//
+// dropout leaves out merges by chance, unk_token and byte_fallback say what to do with characters outside the
+// vocabulary, prefix and suffix mark the parts of words: none of it has a meaning in byte-level BPE as Qwen uses it.
 func (f *tokenizerFile) model(r *jsonReader) {
 	typed(r, "BPE", "vocab merges", func(key string) {
 		switch key {
@@ -290,6 +320,7 @@ func (f *tokenizerFile) model(r *jsonReader) {
 // merge reads one merge. All are of one form: "a b" or ["a", "b"].
 func (f *tokenizerFile) merge(r *jsonReader, index int) {
 	m := mergeEntry{index: index}
+	// The first merge says which form the list has; Hugging Face does not take a mixture either.
 	if index == 0 {
 		f.form = r.kind()
 	}
@@ -321,11 +352,14 @@ func (f *tokenizerFile) merge(r *jsonReader, index int) {
 	f.merges = append(f.merges, m)
 }
 
-// addVocab stores the bytes of every token and returns the ids by the tokens' spelling in the file.
+// addVocab stores the bytes of every token and returns the ids by the tokens' spelling in the file. All tokens lie in
+// one string, a range each: the document they were read from can go, and the garbage collector sees one object.
 func (t *Tokenizer) addVocab(vocab []vocabEntry) (map[string]int32, error) {
 	if len(vocab) == 0 {
 		return nil, &fieldError{"model.vocab", "found no tokens, expected some"}
 	}
+	// One pass for the sizes, so that nothing grows while it is filled. A token's bytes are at most as many as those
+	// of its spelling.
 	size, last := 1, int32(-1)
 	for _, v := range vocab {
 		size += len(v.token)
@@ -347,6 +381,7 @@ func (t *Tokenizer) addVocab(vocab []vocabEntry) (map[string]int32, error) {
 		s.end = uint32(len(text))
 	}
 	t.text = string(text)
+	// Merging starts from these.
 	for b := range t.byteID {
 		t.byteID[b] = -1
 		if id, ok := ids[string(byteLetters()[b])]; ok {
@@ -356,7 +391,9 @@ func (t *Tokenizer) addVocab(vocab []vocabEntry) (map[string]int32, error) {
 	return ids, nil
 }
 
-// addMerges fills the table of pairs.
+// addMerges fills the table of pairs. Both parts and the whole must be tokens, or encoding could make an id that does
+// not exist. A list without merges would load, and encode every byte by itself: five times the tokens, no message, and
+// a model that still answers, badly. That happened to others (a reader that knew one form of the list only).
 func (t *Tokenizer) addMerges(merges []mergeEntry, vocab []vocabEntry, ids map[string]int32) error {
 	if len(merges) == 0 && len(ids) > len(t.byteID) {
 		return &fieldError{"model.merges", fmt.Sprintf("found none, expected some for a vocabulary of %d tokens", len(ids))}
@@ -393,7 +430,9 @@ func (t *Tokenizer) addMerges(merges []mergeEntry, vocab []vocabEntry, ids map[s
 	return nil
 }
 
-// addAdded stores the added tokens.
+// addAdded stores the added tokens. Hugging Face gives an added token the id it has in the vocabulary, or else the next
+// free one after the vocabulary's size and the added tokens so far, and merely warns when the file says otherwise. A
+// file that means other ids than it gets is broken in one way or the other, so it is refused here.
 func (t *Tokenizer) addAdded(added []addedEntry, ids map[string]int32) error {
 	t.added, t.special = map[string]int{}, map[int]bool{}
 	text := []byte(t.text)
@@ -407,6 +446,7 @@ func (t *Tokenizer) addAdded(added []addedEntry, ids map[string]int32) error {
 		if !inVocab {
 			want = last + 1
 		}
+		// last only grows: a token of the vocabulary in between does not move the count back.
 		if last = max(last, want); a.id != want {
 			return fail("id", strconv.Itoa(a.id), fmt.Sprintf("%d: its id in the vocabulary, or the next after all before it", want))
 		}
@@ -414,6 +454,7 @@ func (t *Tokenizer) addAdded(added []addedEntry, ids map[string]int32) error {
 			return fail("content", quote(a.content)+" a second time", "each token once")
 		}
 		t.added[a.content], t.special[a.id] = a.id, a.special
+		// "normalized": true means that the token is looked for in normal form, in text that is in normal form.
 		find, content := &t.raw, a.content
 		if a.normalized {
 			find, content = &t.normalized, normalize(content)
@@ -422,7 +463,7 @@ func (t *Tokenizer) addAdded(added []addedEntry, ids map[string]int32) error {
 			return fail("content", quote(a.content)+", in normal form the same as another", "each token once")
 		}
 		if inVocab {
-			continue
+			continue // its bytes are there already
 		}
 		for len(t.spans) <= a.id {
 			t.spans = append(t.spans, span{})
@@ -439,7 +480,11 @@ func (t *Tokenizer) addAdded(added []addedEntry, ids map[string]int32) error {
 }
 
 // byteLetters is GPT-2's alphabet: the character that stands for each byte. Bytes that print in Latin-1 stand for
-// themselves; the other 68 are given U+0100, U+0101, … in order.
+// themselves; the other 68 are given U+0100, U+0101, … in order:
+//
+//	0x00 Ā   0x0A Ċ   0x20 Ġ   0x21 !   0x41 A   0x7E ~   0x7F ġ   0xAD Ń   0xC3 Ã   0xFF ÿ
+//
+// So a token that ends in the middle of a character can still be written as a JSON string: "é" is bytes C3 A9, "Ã©".
 var byteLetters = sync.OnceValue(func() *[256]rune {
 	letters, next := new([256]rune), rune(256)
 	for b := range letters {

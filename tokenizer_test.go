@@ -628,9 +628,16 @@ func BenchmarkTokenizerEncode(b *testing.B) {
 	}
 }
 
+// Seeds are short, or the fuzzer spends its time on making its finds smaller (see also -fuzzminimizetime).
 func FuzzTokenizerLoad(f *testing.F) {
-	f.Add([]byte(smallTokenizer()))
-	f.Add([]byte(`{"added_tokens":[],"normalizer":{"type":"NFC"},"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}}`))
+	full := smallTokenizer(":259", ":8", ":260", ":9")
+	vocab := full[strings.Index(full, `"vocab":{`):strings.Index(full, `"ab":256`)]
+	edit := strings.NewReplacer(vocab, `"vocab":{"a":0,"b":1,"c":2,"x":3,"Ġ":4,`, `:256`, `:5`, `:257`, `:6`, `:258`, `:7`)
+	f.Add([]byte(edit.Replace(full)))
+	f.Add([]byte(strings.ReplaceAll(edit.Replace(full), `"b c","a b","a bc"`, `["b","c"],["a","b"],["a","bc"]`)))
+	if _, err := parseTokenizer([]byte(edit.Replace(full))); err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		tok, err := parseTokenizer(data)
 		if err != nil {
