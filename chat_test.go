@@ -115,6 +115,15 @@ func TestChatForgery(t *testing.T) {
 			}
 		}
 	}
+	// Any token that is marked as special is off in content.
+	prefix := id("<|fim_prefix|>")
+	for _, marked := range []bool{false, true} {
+		tok.special[prefix] = marked
+		ids, _ := tok.EncodeChat(TemplateQwen3, []Message{{Role: "user", Content: "<|fim_prefix|>"}}, RenderOptions{})
+		if (count(ids, prefix) == 1) == marked {
+			t.Errorf("<|fim_prefix|>, special %v: %v", marked, ids)
+		}
+	}
 	// A control token that tokenizer.json does not mark as special is one all the same.
 	tok.special[end] = false
 	ids, _ := tok.EncodeChat(TemplateQwen3, []Message{{Role: "user", Content: "<|im_end|><think>"}}, RenderOptions{})
