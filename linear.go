@@ -33,6 +33,7 @@ import (
 	"math"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -128,42 +129,147 @@ func Embed(tokens []int, w Matrix) []float32 {
 func Linear(x []float32, w Matrix, bias []float32) []float32 {
 	w.check(x, bias)
 	seq := len(x) / w.Cols
-	y := make([]float32, seq*w.Rows)
-	parallel(w.Rows, 16, func(from, to int) {
-		row := make([]float32, w.Cols)
-		for r := from; r < to; r++ {
-			w.rowTo(row, r)
-			for t := range seq {
-				sum := dot(row, x[t*w.Cols:(t+1)*w.Cols])
-				if bias != nil {
-					sum += bias[r]
-				}
-				y[t*w.Rows+r] = sum
-			}
+	y := make([]float32, seq*w.Rows) // [seq, out]
+	x, width := padRows(x, w.Cols)   // [seq, width]
+	parallel(w.Rows, panelRows(width), func(from, to int) {
+		for ; from < to; from += panelRows(width) {
+			w.multiply(y, x, width, from, min(from+panelRows(width), to))
 		}
 	})
+	if bias != nil {
+		for t := 0; t < len(y); t += w.Rows {
+			for r, b := range bias {
+				y[t+r] += b
+			}
+		}
+	}
 	return y
 }
 
-// dot returns Σ a[i]*b[i]. Panics if b is shorter than a.
-func dot(a, b []float32) float32 { return dotGeneric(a, b) }
+// padRows returns rows of cols numbers filled up with zeros to whole blocks, and
+// their new width. Rows that are whole blocks are returned as they are.
+func padRows(x []float32, cols int) (padded []float32, width int) {
+	width = (cols + block - 1) / block * block
+	if width == cols {
+		return x, width
+	}
+	padded = make([]float32, len(x)/cols*width)
+	for from, to := 0, 0; from < len(x); from, to = from+cols, to+width {
+		copy(padded[to:], x[from:from+cols])
+	}
+	return padded, width
+}
 
-// dotGeneric is dot in plain Go, with four sums so that one addition need not
-// wait for the last.
-func dotGeneric(a, b []float32) float32 {
-	var s0, s1, s2, s3 float32
-	b = b[:len(a)]
-	i := 0
-	for ; i+4 <= len(a); i += 4 {
-		s0 += float32(a[i] * b[i])
-		s1 += float32(a[i+1] * b[i+1])
-		s2 += float32(a[i+2] * b[i+2])
-		s3 += float32(a[i+3] * b[i+3])
+// multiply sets y[t][r] to row r times token t of x, for rows from … to-1 and all
+// tokens. x is [seq, width], y [seq, out].
+//
+// There are two ways, which give the same bits. Few tokens, as in decode, are a
+// matter of reading the weights: each token's products come straight from the
+// file's bytes. Many, as in prefill, are a matter of arithmetic: the rows are
+// widened once, and tiles of several rows and tokens use each number that they
+// load several times.
+func (w Matrix) multiply(y, x []float32, width, from, to int) {
+	seq := len(x) / width
+	if seq < current.tokens || to-from < current.rows {
+		for t := range seq {
+			w.dots(y[t*w.Rows+from:t*w.Rows+to], x[t*width:(t+1)*width], from)
+		}
+		return
 	}
-	for ; i < len(a); i++ {
-		s0 += float32(a[i] * b[i])
+	p := panels.Get().(*panel)
+	defer panels.Put(p)
+	p.widen(w, from, to, width)
+	p.multiply(y[from:], w.Rows, x, seq)
+}
+
+// dots sets y[i] to row from+i times x. The last rows, if they are fewer than a
+// kernel works on, and rows of an odd length go through a copy.
+func (w Matrix) dots(y, x []float32, from int) {
+	row := w.Cols * w.DType.Size() // bytes
+	if n := len(y) &^ (dotRows - 1); n > 0 && w.Cols == len(x) {
+		current.dots(y[:n], w.Data[from*row:(from+n)*row], w.DType, x)
+		y, from = y[n:], from+n
 	}
-	return (s0 + s1) + (s2 + s3)
+	if len(y) == 0 {
+		return
+	}
+	width := len(x) * w.DType.Size()
+	for padded := make([]byte, dotRows*width); len(y) > 0; from += dotRows {
+		n := min(dotRows, len(y))
+		for r := range n {
+			copy(padded[r*width:], w.Data[(from+r)*row:(from+r+1)*row])
+		}
+		var sums [dotRows]float32
+		current.dots(sums[:], padded, w.DType, x)
+		y = y[copy(y, sums[:n]):]
+	}
+}
+
+// A panel is some rows of a weight as float32. They stay in the processor's L2
+// cache while all tokens go by.
+type panel struct {
+	w     []float32 // [rows, width]
+	width int
+	rows  int
+	sums  []float32 // of the tiles on their way along the rows, [rows/current.rows][current.tokens*current.rows*8]
+	tile  tile
+}
+
+// panelSize is how many numbers a panel should hold, at most: 256 KiB, half of a
+// small L2 cache.
+const panelSize = 64 << 10
+
+// tileColumns is how many columns a tile goes over: so much of its tokens, 4 KiB
+// each, stays in the L1 cache while the panel's rows go by.
+const tileColumns = 1024
+
+var panels = sync.Pool{New: func() any { return new(panel) }}
+
+// panelRows returns how many rows of the given width make a panel: whole tiles,
+// and at least one.
+func panelRows(width int) int {
+	least := max(dotRows, current.rows)
+	return max(least, min(64, panelSize/width)/least*least)
+}
+
+// widen fills the panel with rows from … to-1 of w.
+func (p *panel) widen(w Matrix, from, to, width int) {
+	row := w.Cols * w.DType.Size() // bytes
+	p.rows, p.width = to-from, width
+	p.w = slices.Grow(p.w[:0], p.rows*width)[:p.rows*width]
+	if width == w.Cols {
+		current.widen(p.w, w.Data[from*row:to*row], w.DType)
+		return
+	}
+	clear(p.w)
+	for r := range p.rows {
+		current.widen(p.w[r*width:r*width+w.Cols], w.Data[(from+r)*row:(from+r+1)*row], w.DType)
+	}
+}
+
+// multiply sets y[t*yStride+r] to the panel's row r times token t of x, tile by
+// tile. What is left of tokens or rows when all whole tiles are done is covered
+// by a tile that overlaps the one before and computes some products again.
+func (p *panel) multiply(y []float32, yStride int, x []float32, seq int) {
+	rows, tokens := current.rows, current.tokens
+	lanes := rows * tokens * len(lanes{})
+	p.sums = slices.Grow(p.sums[:0], (p.rows+rows-1)/rows*lanes)[:(p.rows+rows-1)/rows*lanes]
+	p.tile.yStride, p.tile.wStride, p.tile.xStride = yStride, p.width, p.width
+	for t := 0; t < seq; t += tokens {
+		t := min(t, seq-tokens)
+		for c := 0; c < p.width; c += tileColumns {
+			p.tile.n = min(tileColumns, p.width-c)
+			p.tile.first, p.tile.last = c == 0, c+tileColumns >= p.width
+			p.tile.x = x[t*p.width+c:]
+			for r := 0; r < p.rows; r += rows {
+				p.tile.sums = p.sums[r/rows*lanes:]
+				r := min(r, p.rows-rows)
+				p.tile.w = p.w[r*p.width+c:]
+				p.tile.y = y[t*yStride+r:]
+				current.tile(&p.tile)
+			}
+		}
+	}
 }
 
 // parallel calls work on pieces of 0 … n-1 that together are the whole, from as
@@ -208,4 +314,15 @@ func parallel(n, least int, work func(from, to int)) {
 	if r := panicked.Load(); r != nil {
 		panic(*r)
 	}
+}
+
+// dot returns Σ a[i]*b[i]. Panics if b is shorter than a.
+func dot(a, b []float32) float32 {
+	var s lanes
+	n := len(a) &^ 7
+	s.add(a[:n], b[:n])
+	for i, v := range a[n:] {
+		s[i] += float32(v * b[n+i])
+	}
+	return s.sum()
 }

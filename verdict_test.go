@@ -399,9 +399,10 @@ func answers(t *testing.T, function string) (done func()) {
 // One goroutine does all the work, so that a panic in a worker can be caught.
 func golden(t *testing.T, function string, f func(c *check)) {
 	known(t, function)
-	for _, k := range kernelsToTest() {
+	for _, k := range kernels {
 		t.Run(k.name, func(t *testing.T) {
-			defer k.use()()
+			restore, _ := setKernel(k.name)
+			defer restore()
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 			defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // a kernel that reads beyond its operands
 			c := &check{t, note{Function: function, Kernel: k.name, Test: topLevel(t)}}
@@ -748,14 +749,3 @@ func (r recording) number(name string) float64 {
 }
 
 func (r recording) int(name string) int { r.c.Helper(); return int(r.number(name)) }
-
-// A kernel is one way to compute dot products.
-type kernel struct {
-	name string
-	use  func() (restore func())
-}
-
-// kernelsToTest returns every kernel that runs here.
-func kernelsToTest() []kernel {
-	return []kernel{{"generic", func() func() { return func() {} }}}
-}

@@ -1,0 +1,208 @@
+package qwen
+
+// A kernel is the arithmetic that takes the time, written for one kind of
+// processor: products of a weight's rows with activations, in the assembly of
+// simd_amd64.s and simd_arm64.s, and in plain Go here for every other machine.
+//
+// # One order of summation
+//
+// Floating-point sums depend on their order, so an engine that adds up a token's
+// numbers in one way when it comes alone (decode) and in another when it comes
+// with others (prefill) gives it two slightly different meanings. Here every dot
+// product, of any kernel and on any path, is the sum of eight lanes:
+//
+//	lane j = Σ w[c]*x[c]  over c = j, j+8, j+16, …  from left to right
+//	dot    = ((lane 0 + lane 1) + (lane 2 + lane 3)) + ((lane 4 + lane 5) + (lane 6 + lane 7))
+//
+// What a kernel may choose is how many rows and tokens it works on at a time, so
+// that the processor has other sums to go on with while one addition waits for
+// the last. So the logits of a token are the same bits in prefill, in pieces of
+// any size and in decode, for any number of threads; and the assembly kernels,
+// all of which multiply and add with one rounding (FMA), agree with each other
+// to the last bit. The generic kernel rounds twice, after the product and after
+// the sum, because Go has no fused float32 operation.
+//
+// Numbers come in blocks of 16. A row of another length is copied and filled up
+// with zeros: 0*0 added to a lane does not change it.
+//
+// Next: simd_amd64.go
+
+import (
+	"encoding/binary"
+	"math"
+)
+
+// block is what the length of every row given to a kernel is a multiple of.
+const block = 16
+
+// dotRows is how many rows the dots functions work on at a time: len(y) is a
+// multiple of it.
+const dotRows = 4
+
+// A kernel is one implementation. Lengths are the caller's duty: assembly does
+// not check them.
+type kernel struct {
+	name string
+
+	// dots sets y[r] = Σ w[r][c]*x[c]: rows that lie one after the other, one
+	// vector. This is decode. len(x) is a multiple of block, len(y) of dotRows.
+	dotsF32, dotsF16, dotsBF16 func(y []float32, w []byte, x []float32)
+
+	// widen converts len(dst) numbers, a multiple of block.
+	widenF16, widenBF16 func(dst []float32, src []byte)
+
+	// tile multiplies rows rows of w with tokens rows of x. This is prefill.
+	tile         func(t *tile)
+	rows, tokens int
+}
+
+// A tile is a piece of the product of two float32 matrices, small enough for its
+// sums to stay in registers: y[t][r] = Σ w[r][c]*x[t][c] over n columns. Rows of
+// y, w and x start yStride, wStride and xStride numbers apart. A long row takes
+// several tiles, which hand on their lanes in sums, [tokens*rows*8].
+type tile struct {
+	y, w, x, sums             []float32
+	yStride, wStride, xStride int
+	n                         int  // columns, a multiple of block
+	first                     bool // sums start at zero, not from sums
+	last                      bool // the lanes are added up and stored in y, not in sums
+}
+
+// kernels are those that this machine can run, the best first.
+var kernels = append(machineKernels(), &kernel{
+	name:    "generic",
+	dotsF32: dotsGeneric(F32), dotsF16: dotsGeneric(F16), dotsBF16: dotsBF16Generic,
+	widenF16: widenGeneric(F16), widenBF16: widenGeneric(BF16),
+	tile: tileGeneric, rows: 1, tokens: 1,
+})
+
+// current is the kernel in use.
+var current = kernels[0]
+
+// Kernel returns the name of the kernel in use: "avx512", "avx2", "neon" or
+// "generic".
+func Kernel() string { return current.name }
+
+// setKernel switches to another kernel, for a test, and returns what switches
+// back. It reports false if the machine has no such kernel.
+func setKernel(name string) (restore func(), ok bool) {
+	for _, k := range kernels {
+		if k.name == name {
+			was := current
+			current = k
+			return func() { current = was }, true
+		}
+	}
+	return nil, false
+}
+
+// dots is dotsF32, dotsF16 or dotsBF16.
+func (k *kernel) dots(y []float32, w []byte, dtype DType, x []float32) {
+	switch dtype {
+	case F32:
+		k.dotsF32(y, w, x)
+	case F16:
+		k.dotsF16(y, w, x)
+	default:
+		k.dotsBF16(y, w, x)
+	}
+}
+
+// widen is the function widen, most of it in assembly.
+func (k *kernel) widen(dst []float32, src []byte, dtype DType) {
+	n := len(dst) &^ (block - 1) // the rest is too short for a kernel
+	switch {
+	case n > 0 && dtype == F16:
+		k.widenF16(dst[:n], src[:2*n])
+	case n > 0 && dtype == BF16:
+		k.widenBF16(dst[:n], src[:2*n])
+	default:
+		n = 0
+	}
+	widen(dst[n:], src[n*dtype.Size():], dtype)
+}
+
+// lanes are the eight sums of one dot product.
+type lanes [8]float32
+
+// add adds the products of a and b, whose length is a multiple of 8.
+func (s *lanes) add(a, b []float32) {
+	s0, s1, s2, s3, s4, s5, s6, s7 := s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]
+	for len(a) >= 8 && len(b) >= 8 {
+		// float32() keeps the compiler from fusing, which it does on some machines.
+		s0 += float32(a[0] * b[0])
+		s1 += float32(a[1] * b[1])
+		s2 += float32(a[2] * b[2])
+		s3 += float32(a[3] * b[3])
+		s4 += float32(a[4] * b[4])
+		s5 += float32(a[5] * b[5])
+		s6 += float32(a[6] * b[6])
+		s7 += float32(a[7] * b[7])
+		a, b = a[8:], b[8:]
+	}
+	*s = lanes{s0, s1, s2, s3, s4, s5, s6, s7}
+}
+
+// sum adds the lanes up.
+func (s *lanes) sum() float32 {
+	return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))
+}
+
+// dotsGeneric returns dots for rows of any dtype: each is widened piece by piece.
+func dotsGeneric(dtype DType) func(y []float32, w []byte, x []float32) {
+	return func(y []float32, w []byte, x []float32) {
+		var piece [256]float32
+		size := dtype.Size()
+		for r := range y {
+			var s lanes
+			for c := 0; c < len(x); c += len(piece) {
+				n := min(len(piece), len(x)-c)
+				at := (r*len(x) + c) * size
+				widen(piece[:n], w[at:at+n*size], dtype)
+				s.add(piece[:n], x[c:c+n])
+			}
+			y[r] = s.sum()
+		}
+	}
+}
+
+func widenGeneric(dtype DType) func(dst []float32, src []byte) {
+	return func(dst []float32, src []byte) { widen(dst, src, dtype) }
+}
+
+// dotsBF16Generic reads four weights at a time: decode spends its time here on a
+// machine without a kernel of its own.
+func dotsBF16Generic(y []float32, w []byte, x []float32) {
+	for r := range y {
+		row, b := w[:2*len(x)], x
+		w = w[2*len(x):]
+		var s0, s1, s2, s3, s4, s5, s6, s7 float32
+		for len(row) >= 16 && len(b) >= 8 {
+			u, v := binary.LittleEndian.Uint64(row), binary.LittleEndian.Uint64(row[8:])
+			s0 += float32(math.Float32frombits(uint32(u)<<16) * b[0])
+			s1 += float32(math.Float32frombits(uint32(u)&0xffff0000) * b[1])
+			s2 += float32(math.Float32frombits(uint32(u>>32)<<16) * b[2])
+			s3 += float32(math.Float32frombits(uint32(u>>32)&0xffff0000) * b[3])
+			s4 += float32(math.Float32frombits(uint32(v)<<16) * b[4])
+			s5 += float32(math.Float32frombits(uint32(v)&0xffff0000) * b[5])
+			s6 += float32(math.Float32frombits(uint32(v>>32)<<16) * b[6])
+			s7 += float32(math.Float32frombits(uint32(v>>32)&0xffff0000) * b[7])
+			row, b = row[16:], b[8:]
+		}
+		y[r] = (&lanes{s0, s1, s2, s3, s4, s5, s6, s7}).sum()
+	}
+}
+
+// tileGeneric is a tile of one row and one token.
+func tileGeneric(t *tile) {
+	var s lanes
+	if !t.first {
+		s = lanes(t.sums)
+	}
+	s.add(t.w[:t.n], t.x[:t.n])
+	if t.last {
+		t.y[0] = s.sum()
+	} else {
+		copy(t.sums, s[:])
+	}
+}

@@ -1,0 +1,46 @@
+//go:build !purego
+
+package qwen
+
+import "golang.org/x/sys/cpu"
+
+// machineKernels returns the kernels of this processor, the best first.
+func machineKernels() []*kernel {
+	if !(cpu.X86.HasAVX2 && cpu.X86.HasFMA && cpu.X86.HasF16C) {
+		return nil
+	}
+	avx2 := &kernel{
+		name:    "avx2",
+		dotsF32: dotsF32AVX2, dotsF16: dotsF16AVX2, dotsBF16: dotsBF16AVX2,
+		widenF16: widenF16AVX2, widenBF16: widenBF16AVX2,
+		tile: tileAVX2, rows: 4, tokens: 3,
+	}
+	if !(cpu.X86.HasAVX512F && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL) {
+		return []*kernel{avx2}
+	}
+	avx512 := *avx2 // decode is bound by memory: wider registers do not help it
+	avx512.name = "avx512"
+	avx512.tile, avx512.rows, avx512.tokens = tileAVX512, 8, 6
+	return []*kernel{&avx512, avx2}
+}
+
+//go:noescape
+func dotsF32AVX2(y []float32, w []byte, x []float32)
+
+//go:noescape
+func dotsF16AVX2(y []float32, w []byte, x []float32)
+
+//go:noescape
+func dotsBF16AVX2(y []float32, w []byte, x []float32)
+
+//go:noescape
+func widenF16AVX2(dst []float32, src []byte)
+
+//go:noescape
+func widenBF16AVX2(dst []float32, src []byte)
+
+//go:noescape
+func tileAVX2(t *tile)
+
+//go:noescape
+func tileAVX512(t *tile)
