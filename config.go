@@ -35,7 +35,7 @@ type Config struct {
 	Layers        int        // num_hidden_layers
 	Heads         int        // num_attention_heads: query heads
 	KVHeads       int        // num_key_value_heads
-	HeadDim       int        // head_dim, or Hidden/Heads where the file has none; Heads*HeadDim need not be Hidden
+	HeadDim       int        // head_dim; where the file has none, 128 for qwen3 and Hidden/Heads for qwen2; Heads*HeadDim need not be Hidden
 	MaxPositions  int        // max_position_embeddings: the longest context
 	Eps           float32    // rms_norm_eps
 	RoPE          RoPEConfig // rope_theta and rope_scaling, or rope_parameters
@@ -60,6 +60,8 @@ type configReader struct {
 	ropeMain ropeFields  // top level: rope_theta
 	ropeSub  *ropeFields // rope_parameters, or rope_scaling if that is there
 	seen     map[string]bool
+
+	layerTypes int // length of layer_types
 }
 
 // ropeFields are the fields of rope_parameters or rope_scaling.
@@ -75,10 +77,12 @@ func parseConfig(data []byte) (Config, error) {
 	p := configReader{seen: map[string]bool{}}
 	err := readJSON(data, func(r *jsonReader) {
 		r.object(func(key string) {
-			if !r.null() { // a field that is null is a field that is not there
+			if null := r.null(); !null {
 				p.seen[key] = true
 				p.field(r, key)
-			}
+			} else if key == "num_key_value_heads" { // as many as query heads
+				p.seen[key] = true
+			} // any other field that is null is a field that is not there
 		})
 		p.finish(r)
 	})
@@ -129,6 +133,13 @@ func (p *configReader) field(r *jsonReader, key string) {
 		}
 	case "original_max_position_embeddings":
 		p.ropeMain.OriginalMaxPositions = readPositive(r)
+	case "layer_types":
+		r.array(func(i int) {
+			p.layerTypes = i + 1
+			if kind := r.string(); kind != "full_attention" {
+				r.fail(quote(kind), `"full_attention": sliding-window attention is not implemented`)
+			}
+		})
 	default:
 		refuseSwitch(r, key)
 	}
@@ -146,12 +157,6 @@ func refuseSwitch(r *jsonReader, key string) {
 		if r.bool() {
 			r.fail("true", "false: sliding-window attention is not implemented")
 		}
-	case "layer_types":
-		r.array(func(int) {
-			if kind := r.string(); kind != "full_attention" {
-				r.fail(quote(kind), `"full_attention": sliding-window attention is not implemented`)
-			}
-		})
 	case "partial_rotary_factor":
 		if f := r.float(); f != 1 {
 			r.fail(decimal(f), "1: partial rotation is not implemented")
@@ -176,9 +181,18 @@ func (p *configReader) finish(r *jsonReader) {
 	if r.err != nil {
 		return
 	}
+	if c.KVHeads == 0 {
+		c.KVHeads = c.Heads // null in the file
+	}
 	if c.Heads%c.KVHeads != 0 {
 		r.fail("num_attention_heads "+strconv.Itoa(c.Heads)+" and num_key_value_heads "+strconv.Itoa(c.KVHeads), "heads to be a multiple of key/value heads")
 		return
+	}
+	if p.seen["layer_types"] && p.layerTypes != c.Layers {
+		r.fail("layer_types for "+strconv.Itoa(p.layerTypes)+" layers", "num_hidden_layers, "+strconv.Itoa(c.Layers)+", of them")
+	}
+	if c.HeadDim == 0 && c.ModelType == "qwen3" {
+		c.HeadDim = 128 // as the reference does; the weights must agree
 	}
 	if c.HeadDim == 0 {
 		if c.Hidden%c.Heads != 0 {
@@ -309,10 +323,12 @@ func readSize(r *jsonReader) int {
 func readPositive(r *jsonReader) float64 {
 	x := r.float()
 	if narrow := float32(x); !(narrow > 0) || math.IsInf(float64(narrow), 0) {
-		r.fail(decimal(x), "a number above 0 in the range of float32")
+		r.fail(decimal(x), "a number above 0 that 32 bits can hold")
 	}
 	return x
 }
+
+const maxStopIDs = 1024 // published checkpoints have one or two
 
 // readIDs reads a token id or a list of them.
 func readIDs(r *jsonReader) []int {
@@ -322,7 +338,9 @@ func readIDs(r *jsonReader) []int {
 		if n < 0 || n > maxSize {
 			r.fail(strconv.FormatInt(n, 10), "a token id")
 		}
-		ids = append(ids, int(n))
+		if ids = append(ids, int(n)); len(ids) > maxStopIDs {
+			r.fail("one more id", "at most "+strconv.Itoa(maxStopIDs))
+		}
 	}
 	if r.kind() == '[' {
 		r.array(func(int) { id() })

@@ -156,8 +156,11 @@ func (m *Model) prefill(ctx context.Context, tokens []int, cache *Cache) (logits
 // with prompt and returns the rest of the prompt: at least its last token, whose
 // logits are wanted.
 func (c *Cache) continueWith(m *Model, prompt []int) ([]int, error) {
-	if c.model != m {
-		return nil, m.checkInput(prompt, c)
+	m.mu.RLock()
+	err := m.checkInput(prompt, &Cache{model: c.model}) // before the cache is touched, and before half of the work is done
+	m.mu.RUnlock()
+	if err != nil {
+		return nil, err
 	}
 	n := 0
 	for n < len(c.tokens) && n < len(prompt)-1 && c.tokens[n] == prompt[n] {

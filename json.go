@@ -42,7 +42,13 @@ import (
 	"unicode/utf8"
 )
 
-const maxJSONDepth = 64 // objects and arrays inside each other; a checkpoint's own files use at most 6
+// What is refused whatever it says. A checkpoint's own files nest 6 deep, and have escapes only in short strings and
+// chat templates; its objects, but for the vocabulary, have a few thousand keys.
+const (
+	maxJSONDepth   = 64      // objects and arrays inside each other
+	maxJSONKeys    = 1 << 18 // of one object: the set of them must be held to find a key that is there twice
+	maxJSONEscaped = 1 << 22 // bytes of a string with escapes, which must be copied
+)
 
 // jsonReader is a position in a document. Methods read the value at that position and move past it:
 //
@@ -119,6 +125,9 @@ func (r *jsonReader) object(field func(key string)) {
 		switch {
 		case set != nil && set[key], set == nil && slices.Contains(keys, key):
 			r.fail("this key a second time", "each key once")
+			return
+		case len(set) == maxJSONKeys:
+			r.fail("one more key", fmt.Sprintf("at most %d in one object", maxJSONKeys))
 			return
 		case set != nil:
 			set[key] = true
@@ -235,7 +244,11 @@ func (r *jsonReader) skip() {
 	case '"':
 		r.string()
 	case '0':
-		r.float()
+		start := r.pos
+		if text := r.number("a number"); len(text) > 300 || strings.ContainsAny(text, "eE") { // any other fits float64
+			r.pos = start
+			r.float()
+		}
 	case 't':
 		r.bool()
 	case 'n':
@@ -315,7 +328,7 @@ func (r *jsonReader) float() float64 {
 	}
 	x, err := strconv.ParseFloat(text, 64)
 	if err != nil {
-		r.fail(clip(text), "a number in the range of float64")
+		r.fail(clip(text), "a number of at most 1.8e308")
 	}
 	return x
 }
@@ -398,6 +411,8 @@ func (r *jsonReader) escaped(start int) string {
 	s.WriteString(r.text[start:r.pos])
 	for r.err == nil {
 		switch c := r.peek(); {
+		case s.Len() >= maxJSONEscaped:
+			r.fail("a longer string", fmt.Sprintf("at most %d bytes with escapes", maxJSONEscaped))
 		case c == '"':
 			r.pos++
 			return s.String()

@@ -30,7 +30,9 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // The kinds of LoadError, for errors.Is. A file that is not there at all is
@@ -57,7 +59,23 @@ type LoadError struct {
 	Problem string // the tensor or field, what was found, what was expected
 }
 
-func (e *LoadError) Error() string { return "qwen: " + e.File + ": " + e.Problem }
+// Error is one line of less than 2,000 bytes: a long path is cut at its front, and
+// what does not print in a name from the checkpoint is escaped.
+func (e *LoadError) Error() string {
+	file := plainText(e.File)
+	if n := len(file) - 1000; n > 0 {
+		file = "…" + strings.ToValidUTF8(file[n:], "")
+	}
+	return "qwen: " + file + ": " + e.Problem
+}
+
+// plainText returns s as it stands if every character of it prints, else quoted.
+func plainText(s string) string {
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return s
+	}
+	return strconv.Quote(s)
+}
 
 func (e *LoadError) Unwrap() error { return e.Kind }
 
@@ -102,10 +120,17 @@ func (f folder) open(name string) (file fs.File, size int64, err error) {
 	} else {
 		file, err = openPlain(f.path(name))
 	}
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, 0, &LoadError{f.path(name), fs.ErrNotExist, "no such file"}
-	} else if err != nil {
-		return nil, 0, &LoadError{f.path(name), ErrNotRegular, "cannot be opened: " + reason(err)}
+	case errors.Is(err, fs.ErrPermission):
+		return nil, 0, &LoadError{f.path(name), fs.ErrPermission, "cannot be opened: " + reason(err)}
+	case err != nil: // a socket, or a path that goes through a file, or in a circle
+		found := "cannot be opened: " + reason(err)
+		if info, err := os.Stat(f.path(name)); err == nil && f.fsys == nil {
+			found = "found " + modeName(info.Mode())
+		}
+		return nil, 0, &LoadError{f.path(name), ErrNotRegular, found + ", expected a regular file"}
 	}
 	info, err := file.Stat()
 	if err == nil && !info.Mode().IsRegular() {
@@ -135,6 +160,8 @@ func modeName(mode fs.FileMode) string {
 		return "a named pipe"
 	case mode&fs.ModeSocket != 0:
 		return "a socket"
+	case mode.IsRegular():
+		return "a file that cannot be opened"
 	}
 	return "a device"
 }
@@ -187,7 +214,12 @@ func Load(dir string) (*Model, error) { return load(folder{dir: dir}) }
 
 // LoadFS is Load for a checkpoint in a file system, such as an embed.FS. It
 // reads the weights into memory.
-func LoadFS(fsys fs.FS) (*Model, error) { return load(folder{dir: ".", fsys: fsys}) }
+func LoadFS(fsys fs.FS) (*Model, error) {
+	if fsys == nil {
+		return nil, &LoadError{".", fs.ErrNotExist, "found no file system, expected one"}
+	}
+	return load(folder{dir: ".", fsys: fsys})
+}
 
 func load(f folder) (_ *Model, err error) {
 	m := &Model{}
@@ -328,7 +360,7 @@ func (f folder) shards(m *Model) (all map[string]located, source string, err err
 	}
 	for _, tensor := range slices.Sorted(maps.Keys(fileOf)) {
 		if _, ok := all[tensor]; !ok {
-			return nil, "", &LoadError{f.path(fileOf[tensor]), ErrMissingTensor, fmt.Sprintf("%s: not in the file that %s gives for it", clip(tensor), index)}
+			return nil, "", &LoadError{f.path(fileOf[tensor]), ErrMissingTensor, fmt.Sprintf("%s: not in the file that %s gives for it", plainText(clip(tensor)), index)}
 		}
 	}
 	return all, f.path(index), nil
@@ -337,6 +369,7 @@ func (f folder) shards(m *Model) (all map[string]located, source string, err err
 // parseIndex reads {"weight_map": {TENSOR: FILE, …}} and returns the map and the
 // files in order.
 func parseIndex(data []byte) (fileOf map[string]string, files []string, err error) {
+	seen := map[string]bool{} // each file's name once, however many tensors it has
 	err = readJSON(data, func(r *jsonReader) {
 		r.object(func(key string) {
 			if key != "weight_map" {
@@ -344,22 +377,19 @@ func parseIndex(data []byte) (fileOf map[string]string, files []string, err erro
 			}
 			fileOf = map[string]string{}
 			r.object(func(tensor string) {
-				name := strings.Clone(r.string())
-				if problem := leavesFolder(name); problem && r.err == nil {
+				name := r.string()
+				if leavesFolder(name) && r.err == nil {
 					r.err = &LoadError{Kind: ErrPath, Problem: r.field() + ": found " + quote(name) + ", expected the name of a file in the folder"}
 				}
-				fileOf[strings.Clone(tensor)] = name
+				seen[name] = true
+				fileOf[tensor] = name
 			})
 		})
 		if fileOf == nil {
 			r.fail("no weight_map", "one")
 		}
 	})
-	for _, name := range fileOf {
-		files = append(files, name)
-	}
-	slices.Sort(files)
-	return fileOf, slices.Compact(files), err
+	return fileOf, slices.Sorted(maps.Keys(seen)), err
 }
 
 // leavesFolder says whether a file name from the index could name anything but a
@@ -384,7 +414,11 @@ func (m *Model) connect(tensors map[string]located, source string) error {
 	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
 	qkvBias, outBias, norms := c.ModelType == "qwen2" || c.AttentionBias, c.AttentionBias, c.ModelType == "qwen3"
 
-	m.Embed = g.matrix("model.embed_tokens.weight", c.Vocab, c.Hidden)
+	embed, head := "model.embed_tokens.weight", "lm_head.weight"
+	if c.TieEmbeddings && !g.has(embed) && g.has(head) {
+		embed = head // tied weights may be stored under either name
+	}
+	m.Embed = g.matrix(embed, c.Vocab, c.Hidden)
 	for i := 0; i < c.Layers && g.err == nil; i++ { // ends at the first layer that the file does not have
 		name := func(suffix string) string { return fmt.Sprintf("model.layers.%d.%s", i, suffix) }
 		var l Layer
@@ -410,11 +444,14 @@ func (m *Model) connect(tensors map[string]located, source string) error {
 		m.Layers = append(m.Layers, l)
 	}
 	m.Norm = g.vector("model.norm.weight", c.Hidden, true)
-	m.Head = m.Embed
-	if !c.TieEmbeddings {
-		m.Head = g.matrix("lm_head.weight", c.Vocab, c.Hidden)
-	}
 	m.used = len(g.order)
+	m.Head = m.Embed
+	if !c.TieEmbeddings || embed != head && g.has(head) { // a head that is in the file counts, whatever the config says of it
+		m.Head = g.matrix(head, c.Vocab, c.Hidden)
+	}
+	if !c.TieEmbeddings {
+		m.used = len(g.order)
+	}
 	for _, name := range slices.Sorted(maps.Keys(tensors)) {
 		if !g.used[name] {
 			g.order = append(g.order, tensors[name].Tensor)
@@ -426,7 +463,12 @@ func (m *Model) connect(tensors map[string]located, source string) error {
 
 // Tensors returns every tensor of the checkpoint as it lies in the file: those
 // that the network uses, in the order of the forward pass, and then the others.
-func (m *Model) Tensors() []Tensor { return slices.Clone(m.tensors) }
+// Their Data must not be used after Close. A closed model has none.
+func (m *Model) Tensors() []Tensor {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return slices.Clone(m.tensors)
+}
 
 // A connector takes tensors out of the file's table and remembers the first
 // thing that was wrong.
@@ -435,8 +477,12 @@ type connector struct {
 	source  string
 	used    map[string]bool
 	order   []Tensor // taken so far
+	later   []func() // widen the vectors
 	err     error
 }
+
+// has says whether there is a tensor of that name.
+func (g *connector) has(name string) bool { _, ok := g.tensors[name]; return ok }
 
 // take returns the tensor of that name, checked against its dtype and shape.
 func (g *connector) take(name string, shape ...int) Tensor {
@@ -496,8 +542,9 @@ func catchFault(err *error) func() {
 	}
 }
 
-// Close releases the weights. It waits for the calls that are using them; every
-// later call returns ErrClosed. Closing twice does nothing.
+// Close releases the weights. It waits for the calls that are using them, so it
+// must not be called from a Trace; every later call returns ErrClosed. Closing
+// twice does nothing.
 func (m *Model) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -506,6 +553,8 @@ func (m *Model) Close() error {
 		errs = append(errs, release())
 	}
 	m.release, m.closed = nil, true
+	m.Embed, m.Head, m.tensors, m.used = Matrix{}, Matrix{}, nil, 0 // no pointer to what is gone
+	clear(m.Layers)
 	return errors.Join(errs...)
 }
 

@@ -55,13 +55,15 @@ func TestParseConfig(t *testing.T) {
 	}{
 		{nil, func(c *Config) {}},
 		{[]string{"head_dim", ""}, nil},
-		{[]string{"head_dim", "", "hidden_size", "36"}, func(c *Config) { c.Hidden, c.HeadDim = 36, 6 }},
-		{[]string{"head_dim", "null", "hidden_size", "12"}, func(c *Config) { c.Hidden, c.HeadDim = 12, 2 }},
+		{[]string{"head_dim", ""}, func(c *Config) { c.HeadDim = 128 }},
+		{[]string{"model_type", `"qwen2"`, "head_dim", "", "hidden_size", "36"}, func(c *Config) { c.ModelType, c.Hidden, c.HeadDim = "qwen2", 36, 6 }},
+		{[]string{"model_type", `"qwen2"`, "head_dim", "null", "hidden_size", "12"}, func(c *Config) { c.ModelType, c.Hidden, c.HeadDim = "qwen2", 12, 2 }},
 		{[]string{"model_type", `"qwen2"`, "attention_bias", "true"}, func(c *Config) { c.ModelType = "qwen2" }},
 		{[]string{"attention_bias", "true", "tie_word_embeddings", "true"}, func(c *Config) { c.AttentionBias, c.TieEmbeddings = true, true }},
 		{[]string{"attention_bias", "false", "tie_word_embeddings", "false"}, func(c *Config) {}},
 		{[]string{"vocab_size", "1073741824", "num_key_value_heads", "6"}, func(c *Config) { c.Vocab, c.KVHeads = 1<<30, 6 }},
 		{[]string{"vocab_size", "1", "num_key_value_heads", "1"}, func(c *Config) { c.Vocab, c.KVHeads = 1, 1 }},
+		{[]string{"num_key_value_heads", "null"}, func(c *Config) { c.KVHeads = 6 }},
 		{[]string{"eos_token_id", "0"}, func(c *Config) { c.StopIDs = []int{0} }},
 		{[]string{"eos_token_id", "[5,1073741824]"}, func(c *Config) { c.StopIDs = []int{5, 1 << 30} }},
 		{[]string{"eos_token_id", "null"}, func(c *Config) {}},
@@ -123,13 +125,13 @@ func TestParseConfigErrors(t *testing.T) {
 		{changes{"hidden_size", "1073741825"}, "hidden_size: found 1073741825, expected 1 to 1073741824"},
 		{changes{"num_key_value_heads", "-1"}, "num_key_value_heads: found -1, expected 1 to 1073741824"},
 		{changes{"num_key_value_heads", "4"}, "found num_attention_heads 6 and num_key_value_heads 4, expected heads to be a multiple of key/value heads"},
-		{changes{"head_dim", ""}, "found no head_dim, hidden_size 20 and num_attention_heads 6, expected head_dim, or a hidden_size that is a multiple of the heads"},
+		{changes{"model_type", `"qwen2"`, "head_dim", ""}, "found no head_dim, hidden_size 20 and num_attention_heads 6, expected head_dim, or a hidden_size that is a multiple of the heads"},
 		{changes{"head_dim", "7"}, "found a head_dim of 7, expected an even number: RoPE turns pairs"},
-		{changes{"head_dim", "", "hidden_size", "18"}, "found a head_dim of 3, expected an even number: RoPE turns pairs"},
-		{changes{"rms_norm_eps", "0"}, "rms_norm_eps: found 0, expected a number above 0 in the range of float32"},
-		{changes{"rms_norm_eps", "-1e-6"}, "rms_norm_eps: found -1e-06, expected a number above 0 in the range of float32"},
-		{changes{"rms_norm_eps", "1e-60"}, "rms_norm_eps: found 1e-60, expected a number above 0 in the range of float32"},
-		{changes{"rms_norm_eps", "1e39"}, "rms_norm_eps: found 1e+39, expected a number above 0 in the range of float32"},
+		{changes{"model_type", `"qwen2"`, "head_dim", "", "hidden_size", "18"}, "found a head_dim of 3, expected an even number: RoPE turns pairs"},
+		{changes{"rms_norm_eps", "0"}, "rms_norm_eps: found 0, expected a number above 0 that 32 bits can hold"},
+		{changes{"rms_norm_eps", "-1e-6"}, "rms_norm_eps: found -1e-06, expected a number above 0 that 32 bits can hold"},
+		{changes{"rms_norm_eps", "1e-60"}, "rms_norm_eps: found 1e-60, expected a number above 0 that 32 bits can hold"},
+		{changes{"rms_norm_eps", "1e39"}, "rms_norm_eps: found 1e+39, expected a number above 0 that 32 bits can hold"},
 		{changes{"tie_word_embeddings", "1"}, "tie_word_embeddings: found a number, expected true or false"},
 		{changes{"eos_token_id", "-1"}, "eos_token_id: found -1, expected a token id"},
 		{changes{"eos_token_id", "[1,1073741825]"}, "eos_token_id[1]: found 1073741825, expected a token id"},
@@ -146,20 +148,22 @@ func TestParseConfigErrors(t *testing.T) {
 		{changes{"rope_scaling", `{"type":"yarn"}`, "original_max_position_embeddings", "64"}, `found no rope factor, expected "factor" for rope type "yarn"`},
 		{changes{"rope_scaling", `{"type":"yarn","factor":2,"original_max_position_embeddings":64}`, "original_max_position_embeddings", "32"}, "found original_max_position_embeddings 32 and, in the rope fields, 64, expected the same number"},
 		{changes{"rope_scaling", `{"type":"yarn","factor":2}`, "rope_theta", "1"}, `found rope_theta 1, expected a larger one for rope type "yarn"`},
-		{changes{"rope_scaling", `{"type":"linear","factor":0}`}, "rope_scaling.factor: found 0, expected a number above 0 in the range of float32"},
+		{changes{"rope_scaling", `{"type":"linear","factor":0}`}, "rope_scaling.factor: found 0, expected a number above 0 that 32 bits can hold"},
 		{changes{"rope_scaling", `{"partial_rotary_factor":0.25}`}, "rope_scaling.partial_rotary_factor: found 0.25, expected 1: partial rotation is not implemented"},
 		{changes{"rope_scaling", `[]`}, "rope_scaling: found an array, expected an object"},
 	}
 	for _, name := range []string{"model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
 		"num_key_value_heads", "vocab_size", "max_position_embeddings", "rms_norm_eps"} {
 		want := "found no " + name + ", expected it to be given"
-		tests = append(tests, struct {
-			changes changes
-			want    string
-		}{changes{name, ""}, want}, struct {
-			changes changes
-			want    string
-		}{changes{name, "null"}, want})
+		for _, value := range []string{"", "null"} {
+			if value == "null" && name == "num_key_value_heads" {
+				continue // as many as query heads
+			}
+			tests = append(tests, struct {
+				changes changes
+				want    string
+			}{changes{name, value}, want})
+		}
 	}
 	for _, test := range tests {
 		if _, err := parseConfig([]byte(configText(test.changes...))); err == nil || err.Error() != test.want {
@@ -398,7 +402,7 @@ func TestFolder(t *testing.T) {
 		kind       error
 		want       string
 	}{
-		"open":  {&fs.PathError{Op: "open", Path: "x", Err: fs.ErrPermission}, nil, false, ErrNotRegular, "x: cannot be opened: permission denied"},
+		"open":  {&fs.PathError{Op: "open", Path: "x", Err: fs.ErrPermission}, nil, false, fs.ErrPermission, "x: cannot be opened: permission denied"},
 		"stat":  {nil, io.ErrClosedPipe, false, ErrNotRegular, "x: io: read/write on closed pipe"},
 		"short": {nil, nil, true, ErrTruncated, "x: cannot be read: unexpected EOF"},
 	} {
@@ -587,7 +591,7 @@ func checkpoint(t *testing.T, name string) fstest.MapFS {
 const leastTokenizer = `{"version":"1.0","added_tokens":[{"id":2,"content":"<|im_end|>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}],
 "normalizer":{"type":"NFC"},"pre_tokenizer":{"type":"Sequence","pretokenizers":[
 {"type":"Split","pattern":{"Regex":"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},"behavior":"Isolated","invert":false},
-{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}]},"decoder":{"type":"ByteLevel"},
+{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":false}]},"decoder":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true},
 "model":{"type":"BPE","vocab":{"a":0,"b":1},"merges":[]}}`
 
 func TestLoad(t *testing.T) {

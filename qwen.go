@@ -89,6 +89,8 @@ type Layer struct {
 // Parameters returns the number of weights that the network uses, those of a tied
 // head counted once.
 func (m *Model) Parameters() int {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	n := 0
 	for _, t := range m.tensors[:m.used] {
 		n += len(t.Data) / t.DType.Size()

@@ -1081,14 +1081,14 @@ func TestCheckFinite(t *testing.T) {
 			NewTensor("good", []float32{1, math.MaxFloat32}, 2),
 			NewTensor("bad", []float32{0, 0, nan, inf}, 4),
 			NewTensor("worse", []float32{inf}, 1),
-		}}
+		}, used: 4}
 		c.equal("finite", m.checkFinite([]float32{1, -math.MaxFloat32, 0}), nil)
 		for _, v := range []float32{inf, -inf, nan} {
 			err := m.checkFinite([]float32{0, v})
 			c.equal(fmt.Sprint(v), fmt.Sprint(err), "qwen: not finite: weight bad: found NaN at element 2, expected a finite number")
 			c.equal("kind", errors.Is(err, ErrNotFinite), true)
 		}
-		m.tensors = m.tensors[:2]
+		m.used = 2
 		c.equal("overflow", fmt.Sprint(m.checkFinite([]float32{nan})), "qwen: not finite: the logits, although every weight is finite: the activations overflowed")
 	})
 }
@@ -1550,7 +1550,6 @@ func TestContinueWith(t *testing.T) {
 			{[]int{1, 2, 3}, []int{1, 2, 3}, []int{1, 2}, []int{3}}, // its last token's logits are wanted
 			{[]int{1, 2, 3, 4}, []int{1, 2}, []int{1}, []int{2}},
 			{[]int{5}, []int{6}, nil, []int{6}},
-			{[]int{5}, nil, nil, nil},
 		} {
 			cache := m.NewCache()
 			cache.tokens = slices.Clone(test.cached)
@@ -1562,6 +1561,13 @@ func TestContinueWith(t *testing.T) {
 		}
 		if _, err := m.NewCache().continueWith(&Model{}, []int{1}); err == nil {
 			c.fail("the cache of another model is accepted")
+		}
+		cache := m.NewCache()
+		cache.tokens = []int{5}
+		for _, wrong := range [][]int{nil, {9}, {-1}, make([]int, 10)} {
+			if rest, err := cache.continueWith(m, wrong); err == nil || rest != nil || cache.Len() != 1 {
+				c.fail("prompt %v: to do %v, %v, %d tokens in the cache, want an error and the cache as it was", wrong, rest, err, cache.Len())
+			}
 		}
 	})
 }

@@ -25,20 +25,30 @@ package qwen
 // Next: load.go
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxHeader is the longest header, in bytes, that the format allows.
 const maxHeader = 100_000_000
+
+// Bounds of this reader, far above any checkpoint's, so that a header of that
+// length cannot ask for gigabytes of tables. maxJSONKeys bounds the tensors.
+const (
+	maxRank       = 64      // dimensions of a tensor
+	maxDimensions = 1 << 21 // of all tensors together
+)
 
 // A DType is the type of a tensor's numbers, by its name in the file.
 type DType string
@@ -106,15 +116,20 @@ func ParseSafetensors(data []byte) (tensors []Tensor, metadata map[string]string
 	if err != nil {
 		return nil, nil, err
 	}
-	var entries []headerEntry
+	entries := make([]headerEntry, 0, min(maxJSONKeys, bytes.Count(header, []byte(`"data_offsets"`))))
+	dimensions := 0
 	err = readJSON(header, func(r *jsonReader) {
 		r.object(func(name string) {
 			if name == "__metadata__" {
 				metadata = map[string]string{}
-				r.object(func(key string) { metadata[strings.Clone(key)] = strings.Clone(r.string()) })
+				r.object(func(key string) { metadata[key] = r.string() })
 				return
 			}
-			entries = append(entries, readEntry(r, name))
+			e := readEntry(r, name)
+			if dimensions += len(e.shape); dimensions > maxDimensions {
+				r.fail("one more tensor", fmt.Sprintf("at most %d dimensions in all", maxDimensions))
+			}
+			entries = append(entries, e)
 		})
 	})
 	if err != nil {
@@ -149,12 +164,15 @@ type headerEntry struct {
 
 // readEntry reads {"dtype": …, "shape": […], "data_offsets": [begin, end]}.
 func readEntry(r *jsonReader, name string) headerEntry {
-	e := headerEntry{name: strings.Clone(name), begin: -1, end: -1, shape: []int{}}
-	seen := 0
+	e := headerEntry{name: name, begin: -1, end: -1}
+	var shape [maxRank]int
+	seen, rank := 0, 0
 	size := func() int64 {
 		n := r.int()
 		if n < 0 {
 			r.fail(strconv.FormatInt(n, 10), "a number that is not negative")
+		} else if n > math.MaxInt { // of 32 bits
+			r.fail(strconv.FormatInt(n, 10), "a number that this machine can address")
 		}
 		return n
 	}
@@ -163,27 +181,37 @@ func readEntry(r *jsonReader, name string) headerEntry {
 		case "dtype":
 			seen |= 1
 			text := r.string()
-			if e.dtype = DType(strings.Clone(text)); dtypeBits[e.dtype] == 0 {
+			if e.dtype = DType(text); dtypeBits[e.dtype] == 0 {
 				r.fail("dtype "+quote(text), "one of the format's types, such as BF16")
 			}
 		case "shape":
 			seen |= 2
-			r.array(func(int) { e.shape = append(e.shape, int(size())) })
+			r.array(func(i int) {
+				if i == maxRank {
+					r.fail("one more dimension", "at most "+strconv.Itoa(maxRank))
+					return
+				}
+				shape[i], rank = int(size()), i+1
+			})
 		case "data_offsets":
 			seen |= 4
-			var offsets []int64
+			n := 0
 			r.array(func(i int) {
-				if offsets = append(offsets, size()); i >= 2 {
+				switch n++; i {
+				case 0:
+					e.begin = size()
+				case 1:
+					e.end = size()
+				default:
 					r.fail("a third offset", "two: begin and end")
 				}
 			})
-			if len(offsets) == 2 {
-				e.begin, e.end = offsets[0], offsets[1]
-			} else {
-				r.fail(fmt.Sprintf("%d offsets", len(offsets)), "two: begin and end")
+			if n != 2 {
+				r.fail(fmt.Sprintf("%d offsets", n), "two: begin and end")
 			}
 		}
 	})
+	e.shape = append(make([]int, 0, rank), shape[:rank]...)
 	if seen != 7 {
 		r.fail("an entry without all of its fields", "dtype, shape and data_offsets")
 	}
@@ -200,14 +228,14 @@ func cutTensors(entries []headerEntry, body []byte) ([]Tensor, error) {
 	at := int64(0)
 	for _, e := range entries {
 		if e.begin != at || e.end < e.begin {
-			return nil, badFile(ErrBadHeader, "%s: data_offsets: found [%d, %d], expected to begin at %d, where the tensor before it ends", clip(e.name), e.begin, e.end, at)
+			return nil, badFile(ErrBadHeader, "%s: data_offsets: found [%d, %d], expected to begin at %d, where the tensor before it ends", plainText(clip(e.name)), e.begin, e.end, at)
 		}
 		size, ok := byteSize(e.shape, e.dtype)
 		if !ok || size != uint64(e.end-e.begin) {
-			return nil, badFile(ErrBadHeader, "%s: data_offsets: found %d bytes, expected %s for shape %s of %s", clip(e.name), e.end-e.begin, sizeText(size, ok), shapeText(e.shape), e.dtype)
+			return nil, badFile(ErrBadHeader, "%s: data_offsets: found %d bytes, expected %s for shape %s of %s", plainText(clip(e.name)), e.end-e.begin, sizeText(size, ok), shapeText(e.shape), e.dtype)
 		}
 		if e.end > int64(len(body)) {
-			return nil, badFile(ErrTruncated, "%s: data_offsets: found end %d, expected at most the %d bytes that follow the header", clip(e.name), e.end, len(body))
+			return nil, badFile(ErrTruncated, "%s: data_offsets: found end %d, expected at most the %d bytes that follow the header", plainText(clip(e.name)), e.end, len(body))
 		}
 		tensors = append(tensors, Tensor{e.name, e.dtype, e.shape, body[e.begin:e.end:e.end]})
 		at = e.end
@@ -221,7 +249,7 @@ func cutTensors(entries []headerEntry, body []byte) ([]Tensor, error) {
 // byteSize returns the bytes of a tensor; ok is false if they are not a whole
 // number of bytes or do not fit into 64 bits.
 func byteSize(shape []int, dtype DType) (size uint64, ok bool) {
-	size = dtypeBits[dtype]
+	size = 1
 	for _, d := range shape {
 		high, low := bits.Mul64(size, uint64(d))
 		if high != 0 {
@@ -229,7 +257,8 @@ func byteSize(shape []int, dtype DType) (size uint64, ok bool) {
 		}
 		size = low
 	}
-	return size / 8, size%8 == 0
+	high, size := bits.Mul64(size, dtypeBits[dtype])
+	return size / 8, high == 0 && size%8 == 0
 }
 
 // sizeText is byteSize's result for an error message.
@@ -282,7 +311,10 @@ func WriteSafetensors(w io.Writer, tensors []Tensor, metadata map[string]string)
 	for _, t := range tensors {
 		size, ok := byteSize(t.Shape, t.DType)
 		if !ok || size != uint64(len(t.Data)) || names[t.Name] {
-			return fmt.Errorf("qwen: %s: found %d bytes for shape %s of %s, expected %s, and each name once", clip(t.Name), len(t.Data), shapeText(t.Shape), t.DType, sizeText(size, ok))
+			return fmt.Errorf("qwen: %s: found %d bytes for shape %s of %s, expected %s, and each name once", plainText(clip(t.Name)), len(t.Data), shapeText(t.Shape), t.DType, sizeText(size, ok))
+		}
+		if dtypeBits[t.DType] == 0 || !utf8.ValidString(t.Name) {
+			return fmt.Errorf("qwen: %s: found dtype %s, expected one of the format's, and a name in UTF-8", plainText(clip(t.Name)), quote(string(t.DType)))
 		}
 		names[t.Name] = true
 		if len(header) > 1 {

@@ -72,13 +72,20 @@ func (s Sampling) Filter(logits []float32, ids []int) []float32 {
 	if s.RepetitionPenalty != 0 && s.RepetitionPenalty != 1 {
 		penalise(scores, ids, float32(s.RepetitionPenalty))
 	}
-	if s.Temperature == 0 {
+	if s.Temperature == 0 || len(scores) == 0 {
 		return scores
 	}
+	best := argmax(scores)
 	if s.Temperature != 1 {
 		for i := range scores {
 			scores[i] /= float32(s.Temperature)
 		}
+	}
+	if !finite(scores[best]) { // so cold that the scores overflow: only the likeliest is left
+		for i := range scores {
+			scores[i] = removed
+		}
+		scores[best] = 0
 	}
 	if s.TopK > 0 && s.TopK < len(scores) {
 		keepTopK(scores, s.TopK)

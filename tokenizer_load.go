@@ -20,7 +20,7 @@ package qwen
 // of the vocabulary, or continue after its last id, in order: Hugging Face numbers them so whatever the file says, and
 // a file that says otherwise is refused.
 //
-// Limits: at most 2,097,152 ids. Ids need not be contiguous, but none may reach past 65,536 and the length of the
+// Limits: ids below 2,097,152, and at most 524,288 tokens and as many merges. Ids need not be contiguous, but none may reach past 65,536 and the length of the
 // file in bytes: tables are indexed by id, and a file cannot ask for more than it pays for.
 //
 // Reference: tokenizers 0.23, tokenizer/serialization.rs, models/bpe/serialization.rs and model.rs (BpeBuilder.build).
@@ -33,6 +33,8 @@ import (
 	"strings"
 	"sync"
 )
+
+const maxEntries = 1 << 19 // tokens, and merges; published checkpoints have 151,643 and 151,387
 
 // tokenizerFile is what tokenizer.json says, with everything checked that can be checked on the spot. The rest waits,
 // because fields may come in any order.
@@ -298,7 +300,12 @@ func (f *tokenizerFile) model(r *jsonReader) {
 	typed(r, "BPE", "vocab merges", func(key string) {
 		switch key {
 		case "vocab":
-			r.entries(func(token string) { f.vocab = append(f.vocab, vocabEntry{token, f.id(r)}) })
+			r.entries(func(token string) {
+				if len(f.vocab) == maxEntries {
+					r.fail("one more token", fmt.Sprintf("at most %d", maxEntries))
+				}
+				f.vocab = append(f.vocab, vocabEntry{token, f.id(r)})
+			})
 		case "merges":
 			r.array(func(i int) { f.merge(r, i) })
 		case "dropout":
@@ -346,8 +353,8 @@ func (f *tokenizerFile) merge(r *jsonReader, index int) {
 			r.fail(quote(pair), "two tokens with a space between")
 		}
 	}
-	if len(f.merges) == maxTokens {
-		r.fail("one more merge", fmt.Sprintf("at most %d", maxTokens))
+	if len(f.merges) == maxEntries {
+		r.fail("one more merge", fmt.Sprintf("at most %d", maxEntries))
 	}
 	f.merges = append(f.merges, m)
 }

@@ -88,7 +88,7 @@ func finite(v float32) bool { return !math.IsNaN(float64(v)) && !math.IsInf(floa
 // blame looks for the first weight, in the order of the forward pass, that is
 // not finite.
 func (m *Model) blame() error {
-	for _, t := range m.tensors {
+	for _, t := range m.tensors[:m.used] {
 		x, err := t.Float32()
 		if err != nil {
 			continue // not a weight that the network uses
