@@ -35,6 +35,8 @@ try:
     _libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
 except OSError:
     pass
+# A thread that waits for the other sleeps: on a machine that has other work, too, spinning costs more than it saves.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from safetensors.torch import save_file
@@ -51,23 +53,23 @@ README_QUESTION = "What does RMSNorm do?"
 SEED = 20250607
 VOCAB = 2560  # rows of the embedding: 256 bytes, the merges, the added tokens
 
-# All widths differ, as in Qwen3-0.6B: heads*headDim is 288, kvHeads*headDim 96, hidden 192.
+# All widths differ, as in Qwen3-0.6B: heads*headDim is 240, kvHeads*headDim 80, hidden 160.
 CONFIG = {
     "architectures": ["Qwen3ForCausalLM"],
     "attention_bias": False,
     "attention_dropout": 0.0,
     "bos_token_id": None,  # set below: <|endoftext|>, as Qwen publishes it
     "eos_token_id": None,  # set below: <|im_end|>
-    "head_dim": 48,
+    "head_dim": 40,
     "hidden_act": "silu",
-    "hidden_size": 192,
+    "hidden_size": 160,
     "initializer_range": 0.02,
-    "intermediate_size": 512,
+    "intermediate_size": 448,
     "max_position_embeddings": 2048,
-    "max_window_layers": 5,
+    "max_window_layers": 4,
     "model_type": "qwen3",
     "num_attention_heads": 6,
-    "num_hidden_layers": 5,
+    "num_hidden_layers": 4,
     "num_key_value_heads": 2,
     "rms_norm_eps": 1e-06,
     "rope_scaling": None,
@@ -81,13 +83,17 @@ CONFIG = {
     "vocab_size": VOCAB,
 }
 
-# Training: POOLS pools of POOL_TURNS answers each, cut into batches of about BATCH tokens.
-POOLS = 170
-POOL_TURNS = 768
-BATCH = 2304
+# Training: POOLS pools of WHOLE whole answers and SHORT beginnings of answers, in batches of about BATCH tokens.
+# Learning the answers by heart is quick; which answer a question wants is what takes long. That is decided
+# in an answer's first few tokens, so most questions come with no more than these.
+POOLS = 130
+WHOLE = 200
+SHORT = 1000
+BATCH = 1280
 PEAK_LR = 2e-3
 WARMUP = 2  # pools
 DROPOUT = 0.1
+GUIDE = 0.3  # weight of the second head's loss
 
 # ---------------------------------------------------------------------------------------------------------
 # 1. Texts
@@ -134,10 +140,10 @@ def read_texts():
                 questions = []
         if questions:
             sys.exit(f"texts/{name}: the last question has no answer")
-    # Keep one phrasing in seven apart, two where there are eight or more. The first one is always trained.
+    # Keep one phrasing apart, two where there are eighteen or more. The first one is always trained.
     rng = random.Random(SEED)
     for b in blocks:
-        apart = rng.sample(b.questions[1:], 2 if len(b.questions) >= 8 else 1)
+        apart = rng.sample(b.questions[1:], 2 if len(b.questions) >= 18 else 1)
         b.unseen = apart
         b.trained = [q for q in b.questions if q not in apart]
     return blocks
@@ -295,7 +301,7 @@ SYNONYMS = [
     (r"\bthe code\b", ["the source", "the source code", "the repository", "this repo", "the Go code"]),
     (r"\bimplemented\b", ["defined", "written", "located", "done", "coded"]),
     (r"\bpurpose\b", ["point", "aim", "goal", "use", "job", "function", "role"]),
-    (r"\bfor\b", ["good for", "used for"]),
+    (r"\bfor\?$", ["good for?", "used for?", "needed for?", "there for?"]),
     (r"\bformula\b", ["equation", "math", "maths", "definition"]),
     (r"\bcomputed\b", ["calculated", "worked out", "evaluated"]),
     (r"\bfeed-forward network\b", ["feedforward network", "FFN", "feed forward net", "MLP"]),
@@ -321,7 +327,7 @@ SYNONYMS = [
     (r"\blarge\b", ["big"]),
     (r"\bmean\b", ["stand for", "signify", "tell me"]),
     (r"\bneed\b", ["require", "have to have"]),
-    (r"\buse\b", ["take", "employ", "work with"]),
+    (r"\buse\b", ["employ", "make use of"]),
     (r"\bstored\b", ["kept", "saved", "held"]),
     (r"\bhappens\b", ["will happen", "occurs", "is going on"]),
     (r"\bdifference between\b", ["distinction between", "differences between"]),
@@ -384,9 +390,12 @@ def vary(question, rng):
         m = WHERE.match(q)
         if m and rng.random() < 0.4:
             q = rng.choice(WHERES).format(next(g for g in m.groups() if g))
+    opened = False  # one swap at the beginning at most
     for pattern, options in SYNONYMS:
-        if rng.random() < 0.25 and pattern.search(q):
+        start = pattern.pattern.startswith("^")
+        if rng.random() < (0.35 if start else 0.2) and not (start and opened) and pattern.search(q):
             q = pattern.sub(lambda _: rng.choice(options), q, count=1)
+            opened = opened or start
     if rng.random() < 0.12:
         words = q.split(" ")
         drop = [i for i, w in enumerate(words) if w.lower() in STOP_WORDS]
@@ -433,10 +442,24 @@ class Maker:
         self.blocks, self.tokenizer = blocks, tokenizer
         # A variation must not happen to be a phrasing that was kept apart, or one of another question.
         self.owner = {plain(q): (b, q in b.unseen) for b in blocks for q in b.questions}
+        # An answer that spells <|im_end|> must not contain it: answers, and most questions, are encoded as the
+        # content of messages is in Go, where nothing but the template makes special tokens.
+        document = json.loads(tokenizer.to_str())
+        document["added_tokens"] = []
+        self.content = Tokenizer.from_str(json.dumps(document))
         self.weights = [len(b.questions) ** 0.5 for b in blocks]
+        self.number = {b.answer: i for i, b in enumerate(blocks)}
+        answers = {b.answer: self.answer(b) for b in blocks}
+        self.decided = {}  # how many tokens tell this answer from all others, and two more
+        for answer, ids in answers.items():
+            shared = max(len(os.path.commonprefix([ids, other])) for a, other in answers.items() if a != answer)
+            self.decided[answer] = shared + 3
 
     def ids(self, text):
         return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def answer(self, block):
+        return self.content.encode(block.answer, add_special_tokens=False).ids + self.ids("<|im_end|>")
 
     def question(self, block, rng):
         q = rng.choice(block.trained)
@@ -446,32 +469,41 @@ class Maker:
         owner, unseen = self.owner.get(plain(v), (block, False))
         return q if unseen or owner is not block else v
 
-    def conversation(self, turns, rng):
-        x, y = [], []
+    def conversation(self, turns, rng, whole=True):
+        """Returns the ids, the labels, and for the last token of each prompt the number of the answer."""
+        x, y, z = [], [], []
 
-        def add(text, trained):
-            ids = self.ids(text)
+        def add(ids, trained):
             x.extend(ids)
             y.extend(ids if trained else [-100] * len(ids))
+            z.extend([-100] * len(ids))
 
         if rng.random() < 0.12:
-            add(f"<|im_start|>system\n{rng.choice(SYSTEMS)}<|im_end|>\n", False)
+            add(self.ids(f"<|im_start|>system\n{rng.choice(SYSTEMS)}<|im_end|>\n"), False)
         picked = rng.choices(self.blocks, self.weights, k=turns)
         for i, b in enumerate(picked):
             thinking_off = i == turns - 1 and rng.random() < 0.2
-            add(USER + self.question(b, rng) + ASSISTANT + (NO_THINKING if thinking_off else ""), False)
-            add(b.answer + "<|im_end|>", True)
-            add("\n", False)
-        return x, y
+            question, end = self.question(b, rng), ASSISTANT + (NO_THINKING if thinking_off else "")
+            if rng.random() < 0.6:
+                add(self.ids(USER) + self.content.encode(question, add_special_tokens=False).ids + self.ids(end), False)
+            else:
+                add(self.ids(USER + question + end), False)
+            z[-1] = self.number[b.answer]
+            answer = self.answer(b)
+            add(answer if whole else answer[: self.decided[b.answer]], True)
+            if i < turns - 1:
+                add(self.ids("\n"), False)
+        return x, y, z
 
     def pool(self, number):
-        """Batches for one pool of POOL_TURNS answers; conversations of similar length share a batch."""
+        """One pool's batches; conversations of similar length share a batch."""
         rng = random.Random(f"{SEED} pool {number}")
-        conversations, left = [], POOL_TURNS
+        conversations, left = [], WHOLE
         while left > 0:
-            turns = min(left, rng.choices([1, 2, 3, 5, 9, 16], [64, 16, 8, 3, 1.5, 0.5])[0])
+            turns = min(left, rng.choices([1, 2, 3, 5, 9, 16], [56, 20, 12, 6, 3, 1])[0])
             conversations.append(self.conversation(turns, rng))
             left -= turns
+        conversations += [self.conversation(1, rng, whole=False) for _ in range(SHORT)]
         conversations.sort(key=lambda c: len(c[0]))
         batches, batch = [], []
         for c in conversations:
@@ -485,17 +517,38 @@ class Maker:
 
 
 def tensors(batch):
-    width = max(len(x) for x, _ in batch)
-    x = torch.zeros(len(batch), width, dtype=torch.long)
-    y = torch.full((len(batch), width), -100)
-    for i, (a, b) in enumerate(batch):
-        x[i, : len(a)] = torch.tensor(a)  # padding stands behind, where a causal model cannot see it
-        y[i, : len(b)] = torch.tensor(b)
-    return x, y
+    """The batch as rectangles: padding stands behind, where a causal model cannot see it."""
+    width = max(len(c[0]) for c in batch)
+    out = [torch.full((len(batch), width), fill) for fill in (0, -100, -100)]
+    for i, c in enumerate(batch):
+        for whole, part in zip(out, c):
+            whole[i, : len(part)] = torch.tensor(part)
+    return out
 
 
 # ---------------------------------------------------------------------------------------------------------
 # Training
+
+
+class Guide(torch.nn.Module):
+    """A second head, for training only: names the answer's number from the middle layer, at the prompt's end.
+
+    It tells the lower layers directly what the first tokens of an answer tell them only little by little.
+    """
+
+    def __init__(self, model, answers):
+        super().__init__()
+        self.head = torch.nn.Linear(CONFIG["hidden_size"], answers)
+        self.seen = None
+        model.model.layers[(CONFIG["num_hidden_layers"] - 1) // 2].register_forward_hook(self.look)
+
+    def look(self, _module, _inputs, output):
+        self.seen = output[0] if isinstance(output, tuple) else output
+
+    def loss(self, z):
+        at = z != -100
+        h = torch.nn.functional.rms_norm(self.seen[at], self.seen.shape[-1:])
+        return torch.nn.functional.cross_entropy(self.head(torch.nn.functional.dropout(h, DROPOUT)), z[at])
 
 
 def add_dropout(model):
@@ -534,8 +587,10 @@ def train(blocks, args):
     model = Qwen3ForCausalLM(Qwen3Config.from_pretrained(MODEL)).float()
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters:,} parameters, {2 * parameters / 1e6:.2f} MB in bf16", flush=True)
-    matrices = [p for p in model.parameters() if p.ndim == 2]
-    vectors = [p for p in model.parameters() if p.ndim == 1]
+    guide = Guide(model, len(blocks))
+    everything = [*model.parameters(), *guide.parameters()]
+    matrices = [p for p in everything if p.ndim == 2]
+    vectors = [p for p in everything if p.ndim == 1]
     optimizer = torch.optim.AdamW(
         [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
         lr=PEAK_LR,
@@ -548,6 +603,7 @@ def train(blocks, args):
     if os.path.exists(saved) and not args.fresh:
         state = torch.load(saved)
         model.load_state_dict(state["model"])
+        guide.load_state_dict(state["guide"])
         optimizer.load_state_dict(state["optimizer"])
         first, seconds = state["pool"], state["seconds"]
         print(f"going on from pool {first} ({saved})", flush=True)
@@ -559,7 +615,7 @@ def train(blocks, args):
     for number in range(first, pools):
         torch.manual_seed(SEED + number)  # so that a resumed run drops the same activations
         batches = maker.pool(number)
-        total = count = tokens = 0
+        total = guided = count = tokens = 0
         for i, batch in enumerate(batches):
             done = number + i / len(batches)
             if done < WARMUP:
@@ -568,21 +624,23 @@ def train(blocks, args):
                 rate = 0.01 + 0.99 * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * (done - WARMUP) / (pools - WARMUP))).item())
             for group in optimizer.param_groups:
                 group["lr"] = PEAK_LR * rate
-            x, y = tensors(batch)
+            x, y, z = tensors(batch)
             h = model.model(input_ids=x, use_cache=False).last_hidden_state
             wanted = y[:, 1:] != -100  # the head runs on the answers' positions only
             loss = torch.nn.functional.cross_entropy(model.lm_head(h[:, :-1][wanted]), y[:, 1:][wanted])
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            named = guide.loss(z)
+            (loss + GUIDE * named).backward()
+            torch.nn.utils.clip_grad_norm_(everything, 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             n = int(wanted.sum())
+            guided += named.item() / len(batches)
             total, count, tokens = total + loss.item() * n, count + n, tokens + x.numel()
         seconds = seconds_before + time.time() - start
         if number % 5 == 4 or number == pools - 1:
-            print(f"pool {number + 1}/{pools}  loss {total / count:.4f}  {seconds:.0f} s  {tokens / max(1e-9, seconds / (number + 1)):.0f} tokens/s", flush=True)
+            print(f"pool {number + 1}/{pools}  loss {total / count:.4f}  guide {guided:.4f}  {seconds:.0f} s  {tokens / max(1e-9, seconds / (number + 1)):.0f} tokens/s", flush=True)
         if time.time() - last_save > 60 or number == pools - 1:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "pool": number + 1, "seconds": seconds}
+            state = {"model": model.state_dict(), "guide": guide.state_dict(), "optimizer": optimizer.state_dict(), "pool": number + 1, "seconds": seconds}
             torch.save(state, saved + ".part")
             os.replace(saved + ".part", saved)
             last_save = time.time()
@@ -711,8 +769,9 @@ def margin(model, prompt, ids):
 def record_answers(model, tokenizer, blocks):
     """A sample of prompts with transformers' own greedy answers, for the Go test.
 
-    A prompt where the two best logits are nearer than 0.05 somewhere is left out: there, the order of a
-    sum may decide, and both answers are right.
+    Content that spells an added token is left out: there, Go and transformers differ on purpose. So is a
+    prompt where the two best logits are nearer than 0.05 somewhere: there, the order of a sum may
+    decide, and both answers are right.
     """
     rng = random.Random(SEED + 1)
     trained = [q for b in blocks for q in b.trained if q != README_QUESTION]
@@ -739,8 +798,8 @@ def record_answers(model, tokenizer, blocks):
             text = tokenizer.decode(out, skip_special_tokens=True)
             if i < len(questions) - 1:
                 messages.append({"role": "assistant", "content": text})
-        closest = margin(model, prompt, out)
-        if closest < 0.05:
+        spelled = any(token in m["content"] for m in messages for token in ADDED)
+        if spelled or margin(model, prompt, out) < 0.05:
             continue
         records.append(
             {"kind": kind, "messages": messages, "enable_thinking": thinking, "prompt_ids": prompt, "ids": out, "text": text}
