@@ -140,9 +140,9 @@ func TestUnreadable(t *testing.T) {
 	}
 }
 
-// guarded returns memory of n bytes between two pages that cannot be touched:
+// fenced returns memory of n bytes between two pages that cannot be touched:
 // the first byte follows one of them, or the last byte precedes the other.
-func guarded(t testing.TB, n int, atEnd bool) []byte {
+func fenced(t testing.TB, n int, atEnd bool) []byte {
 	t.Helper()
 	page := os.Getpagesize()
 	size := (n + page - 1) / page * page
@@ -170,7 +170,7 @@ func TestGuardedFile(t *testing.T) {
 	d := newDraft("qwen3")
 	file := d.encode()
 	header := int(8 + binary.LittleEndian.Uint64(file))
-	room := guarded(t, len(file), true)
+	room := fenced(t, len(file), true)
 	for n := range len(file) + 1 {
 		part := room[len(room)-n:]
 		copy(part, file)
@@ -179,7 +179,7 @@ func TestGuardedFile(t *testing.T) {
 		}
 	}
 	for _, atEnd := range []bool{true, false} {
-		room := guarded(t, len(file), atEnd)
+		room := fenced(t, len(file), atEnd)
 		copy(room, file)
 		for bit := range 8 * header {
 			room[bit/8] ^= 1 << (bit % 8)
@@ -206,7 +206,7 @@ func TestGuardedFile(t *testing.T) {
 				if dtype != F32 {
 					data = narrow(x, dtype)
 				}
-				w.DType, w.Data = dtype, guarded(t, len(data), atEnd)
+				w.DType, w.Data = dtype, fenced(t, len(data), atEnd)
 				copy(w.Data, data)
 			}
 			move(&m.Embed)
