@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -621,9 +622,7 @@ func TestLoad(t *testing.T) {
 		if err := mapped.Close(); err != nil || released != 1 {
 			t.Errorf("Close, again: %v, released %d times", err, released)
 		}
-		if _, err := inMemory.Forward([]int{1}, inMemory.NewCache()); err != nil {
-			t.Error(err)
-		}
+		inMemory.Close()
 	}
 	files := checkpoint(t, "variants/qwen2-stop")
 	m, err := LoadFS(files)
@@ -780,7 +779,7 @@ func TestLoadErrors(t *testing.T) {
 
 // TestFileChanged shortens a file of weights while it is mapped.
 func TestFileChanged(t *testing.T) {
-	defer answers(t, "load")()
+	defer answers(t, "Model.Forward")()
 	dir := t.TempDir()
 	for name, f := range checkpoint(t, "qwen2-tiny") {
 		if err := os.WriteFile(filepath.Join(dir, name), f.Data, 0o600); err != nil {
@@ -809,6 +808,38 @@ func TestFileChanged(t *testing.T) {
 	}
 	if n := cache.Len(); runtime.GOOS == "linux" && n != 1 {
 		t.Errorf("%d tokens in the cache, want 1", n)
+	}
+}
+
+// TestCatchFault does the same to a file that is nothing but mapped.
+func TestCatchFault(t *testing.T) {
+	defer answers(t, "load")()
+	name := filepath.Join(t.TempDir(), "x")
+	if err := os.WriteFile(name, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	data, release, err := folder{dir: filepath.Dir(name)}.mapFile("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if err := os.Truncate(name, 0); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		before := debug.SetPanicOnFault(false)
+		read := func() (sum byte, err error) {
+			defer catchFault(&err)()
+			return data[len(data)-1], nil
+		}
+		if _, err := read(); err != ErrFileChanged && err != nil { // where files are not mapped, nothing happens
+			t.Errorf("a file that became shorter: %v", err)
+		} else if err == nil && runtime.GOOS == "linux" {
+			t.Error("no error")
+		}
+		if debug.SetPanicOnFault(before) {
+			t.Error("faults stay panics afterwards")
+		}
 	}
 	// A panic of another kind goes on.
 	defer func() {

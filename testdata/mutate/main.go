@@ -1,0 +1,298 @@
+// Command mutate asks whether the tests bite: it changes one thing at a time in
+// the package's sources, runs the tests on a copy, and says which changes they
+// did not notice, and whether the verdict named the function that was changed.
+//
+//	go run ./testdata/mutate                 the known porting bugs, and 400 changes drawn by -seed
+//	go run ./testdata/mutate -n 0            the porting bugs only
+//	go run ./testdata/mutate -in rope.go     every change of one file (or function: -in RoPE)
+//	go run ./testdata/mutate -list           what there is to change, without running anything
+//
+// A change that does not build is no mutant and another one is drawn. One that
+// cannot be noticed is listed in equivalent.txt with the reason. Run it from the
+// root of the repository.
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A mutant is one change of one file.
+type mutant struct {
+	file, function string
+	kind           string
+	line           int
+	start, end     int    // bytes of the file that are replaced
+	text           string // by this
+	before, after  string // the line, as it was and as it is
+	bug            *bug   // a named one
+
+	number int  // in the binary of all, 0 if it is not there
+	alone  bool // must be built alone
+
+	outcome string // caught, not caught, equivalent, does not build
+	verdict string // the function that the tests name
+	reason  string // why it is equivalent, or the verdict line
+	took    time.Duration
+}
+
+// key identifies a mutant in equivalent.txt, wherever it moves in the file.
+func (m *mutant) key() string { return m.function + " | " + m.before + " | " + m.after }
+
+func main() {
+	count := flag.Int("n", 400, "how many changes to draw")
+	seed := flag.Uint64("seed", 1, "of the draw")
+	workers := flag.Int("workers", 2, "how many to try at the same time")
+	in := flag.String("in", "", "only changes of this file or function, all of them")
+	list := flag.Bool("list", false, "list the changes, do not try them")
+	named := flag.Bool("named", true, "try the known porting bugs")
+	out := flag.String("o", "", "append every result to this file as it comes")
+	flag.Parse()
+
+	sources, err := readSources(".")
+	check(err)
+	var all []*mutant
+	for _, name := range sources.names {
+		if strings.HasSuffix(name, ".s") {
+			all = append(all, assemblyMutants(name, sources.text[name])...)
+		} else {
+			more, err := goMutants(name, sources.text[name])
+			check(err)
+			all = append(all, more...)
+		}
+	}
+	reasons, err := readEquivalent("testdata/mutate/equivalent.txt")
+	check(err)
+
+	want := *count
+	if *in != "" {
+		all = slices.DeleteFunc(all, func(m *mutant) bool { return m.file != *in && m.function != *in })
+		want = len(all)
+	} else {
+		r := rand.New(rand.NewPCG(*seed, 0))
+		r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	}
+	var bugs []*mutant
+	if *named && *in == "" {
+		for i := range portingBugs {
+			m, err := portingBugs[i].mutant(sources)
+			check(err)
+			bugs = append(bugs, m)
+		}
+	}
+	if *list {
+		for _, m := range slices.Concat(bugs, all[:min(want, len(all))]) {
+			fmt.Printf("%s:%d %s: %s: %s  =>  %s\n", m.file, m.line, m.function, m.kind, m.before, m.after)
+		}
+		fmt.Printf("%d changes\n", len(bugs)+min(want, len(all)))
+		return
+	}
+
+	var log *os.File
+	if *out != "" {
+		log, err = os.OpenFile(*out, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		check(err)
+	}
+	drawn := run(sources, append(bugs, all...), len(bugs)+want, *workers, reasons, log)
+	drawn = slices.DeleteFunc(drawn, func(m *mutant) bool { return m.bug != nil })
+	report(os.Stdout, bugs, drawn)
+}
+
+func check(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mutate:", err)
+		os.Exit(2)
+	}
+}
+
+// sources are the files of the package that can be changed.
+type sources struct {
+	dir   string
+	pkg   string
+	names []string
+	text  map[string][]byte
+}
+
+func readSources(dir string) (sources, error) {
+	s := sources{dir: dir, pkg: "qwen", text: map[string][]byte{}}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return s, err
+	}
+	for _, e := range entries {
+		name := e.Name()
+		if strings.HasSuffix(name, "_test.go") || !strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, ".s") {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			return s, err
+		}
+		if !builtHere(name, text) {
+			continue // no test on this machine can see it
+		}
+		s.names = append(s.names, name)
+		s.text[name] = text
+	}
+	return s, nil
+}
+
+// readEquivalent reads "function | line | changed line | reason", one a line.
+func readEquivalent(file string) (map[string]string, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	reasons := map[string]string{}
+	for line := range strings.Lines(string(data)) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		at := strings.LastIndex(line, " | ")
+		if at < 0 || strings.Count(line, " | ") < 3 {
+			return nil, fmt.Errorf("%s: %q has no reason", file, line)
+		}
+		reasons[line[:at]] = line[at+3:]
+	}
+	return reasons, nil
+}
+
+// run tries mutants until want are done: those of one binary first, then those
+// that are built alone. What does not build does not count.
+func run(s sources, mutants []*mutant, want, workers int, reasons map[string]string, log *os.File) (done []*mutant) {
+	work, err := os.MkdirTemp("", "mutate-")
+	check(err)
+	defer os.RemoveAll(work)
+	build, binary := filepath.Join(work, "build"), filepath.Join(work, "all.test")
+	check(copyTree(build, s.dir))
+	// A third more than wanted, for those that do not build. The order stays that of the draw.
+	mutants = mutants[:min(len(mutants), want+want/3+20)]
+	check(schemata(build, s, mutants, binary))
+	var queue []*mutant
+	for _, m := range mutants {
+		if m.number > 0 || m.alone {
+			queue = append(queue, m)
+		}
+	}
+	fmt.Fprintf(os.Stderr, "%d changes, %d of them build or may\n", len(mutants), len(queue))
+
+	var mu sync.Mutex
+	begun := 0 // not counting those that do not build
+	next := func() *mutant {
+		mu.Lock()
+		defer mu.Unlock()
+		if begun >= want || len(queue) == 0 {
+			return nil
+		}
+		m := queue[0]
+		queue = queue[1:]
+		begun++
+		return m
+	}
+	var all sync.WaitGroup
+	for i := range workers {
+		dir := filepath.Join(work, fmt.Sprint("worker", i))
+		check(copyTree(dir, s.dir))
+		all.Go(func() {
+			for m := next(); m != nil; m = next() {
+				m.try(dir, binary, s.text[m.file])
+				mu.Lock()
+				if why, ok := reasons[m.key()]; ok && m.outcome == "not caught" {
+					m.outcome, m.reason = "equivalent", why
+				}
+				if m.outcome == "does not build" {
+					begun--
+				} else {
+					done = append(done, m)
+					line := fmt.Sprintf("%s\t%.1fs\t%s:%d\t%s\t%s\t[%s]\t%s\n", m.outcome, m.took.Seconds(), m.file, m.line, m.kind, m.key(), m.verdict, m.rightly())
+					fmt.Fprintf(os.Stderr, "%d/%d %s", len(done), want, line)
+					if log != nil {
+						log.WriteString(line)
+					}
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	return done
+}
+
+// copyTree copies what the tests need.
+func copyTree(to, from string) error {
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, _ := filepath.Rel(from, path)
+		if d.IsDir() {
+			if rel != "." && (strings.HasPrefix(d.Name(), ".") || rel == "cmd" || rel == "tiny" || rel == "examples" || rel == "testdata/mutate") {
+				return filepath.SkipDir
+			}
+			return os.MkdirAll(filepath.Join(to, rel), 0o755)
+		}
+		if !d.Type().IsRegular() {
+			return nil
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, rel), data, 0o644)
+	})
+}
+
+var verdictLine = regexp.MustCompile(`(?m)^FIRST BROKEN: ([^ ]+) .*$`)
+
+// try runs the tests in dir: those of the binary with all mutants, or of this one
+// alone, whose file is changed for the time.
+func (m *mutant) try(dir, binary string, source []byte) {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, "-test.short", "-test.timeout=250s")
+	cmd.Env = append(os.Environ(), fmt.Sprint("MUTANT=", m.number), "QWEN_TEST_FIRST=1")
+	if m.alone {
+		path := filepath.Join(dir, m.file)
+		check(os.WriteFile(path, slices.Concat(source[:m.start], []byte(m.text), source[m.end:]), 0o644))
+		defer os.WriteFile(path, source, 0o644)
+		cmd = exec.CommandContext(ctx, "go", "test", "-vet=off", "-short", "-count=1", "-timeout=250s", "-ldflags=-s -w", ".")
+		cmd.Env = append(os.Environ(), "QWEN_TEST_FIRST=1")
+	}
+	cmd.Dir = dir
+	cmd.WaitDelay = 5 * time.Second
+	output, err := cmd.CombinedOutput()
+	m.took = time.Since(start)
+	if match := verdictLine.FindSubmatch(output); match != nil {
+		m.verdict, m.reason = string(match[1]), string(match[0])
+	}
+	switch {
+	case err == nil:
+		m.outcome = "not caught"
+	case bytes.Contains(output, []byte("[build failed]")) || bytes.Contains(output, []byte("[setup failed]")):
+		m.outcome = "does not build"
+	default:
+		m.outcome = "caught"
+		if m.verdict == "" && m.reason == "" {
+			m.reason = lastLines(output)
+		}
+	}
+}
+
+func lastLines(output []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
+	return strings.Join(lines[max(0, len(lines)-3):], " / ")
+}

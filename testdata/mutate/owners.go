@@ -1,0 +1,78 @@
+package main
+
+import (
+	"slices"
+	"strings"
+)
+
+// owners says to which function of the verdict a helper belongs. A function that
+// is not here belongs to itself, a method to its type or to itself.
+var owners = map[string]string{
+	// json.go
+	"readJSON": "jsonReader", "fieldError.Error": "jsonReader", "plainKey": "jsonReader", "quote": "jsonReader", "clip": "jsonReader",
+	"maxJSONDepth": "jsonReader", "keyStep": "jsonReader", "jsonStep": "jsonReader",
+	// safetensors.go
+	"splitSafetensors": "ParseSafetensors", "readEntry": "ParseSafetensors", "cutTensors": "ParseSafetensors", "byteSize": "ParseSafetensors",
+	"sizeText": "ParseSafetensors", "shapeText": "ParseSafetensors", "badFile": "ParseSafetensors", "dtypeBits": "ParseSafetensors",
+	"DType.Size": "ParseSafetensors", "maxHeader": "ParseSafetensors",
+	"appendJSON": "WriteSafetensors", "NewTensor": "WriteSafetensors",
+	"Tensor.Float32": "widen",
+	// config.go
+	"configReader.field": "parseConfig", "configReader.finish": "parseConfig", "configReader.finishRope": "parseConfig", "configReader.finishYaRN": "parseConfig",
+	"refuseSwitch": "parseConfig", "readRope": "parseConfig", "readSize": "parseConfig", "readPositive": "parseConfig", "readIDs": "parseConfig",
+	"number": "parseConfig", "maxSize": "parseConfig",
+	// tokenizer.go, tokenizer_load.go, split.go, chat.go
+	"segment": "normalize", "compose": "normalize", "inert": "normalize",
+	"classes": "splitter", "contraction": "splitter", "letters16": "splitter", "numbers16": "splitter", "lateSymbols": "splitter", "isSymbol": "splitter",
+	"tokenizerFile.read": "parseTokenizer", "tokenizerFile.addedToken": "parseTokenizer", "tokenizerFile.id": "parseTokenizer",
+	"tokenizerFile.model": "parseTokenizer", "tokenizerFile.merge": "parseTokenizer", "fields": "parseTokenizer", "typed": "parseTokenizer",
+	"expectString": "parseTokenizer", "expectFalse": "parseTokenizer", "expectNone": "parseTokenizer", "preTokenizer": "parseTokenizer",
+	"Tokenizer.addVocab": "parseTokenizer", "Tokenizer.addMerges": "parseTokenizer", "Tokenizer.addAdded": "parseTokenizer",
+	"byteLetters": "parseTokenizer", "letterBytes": "parseTokenizer", "appendBytes": "parseTokenizer", "newPairTable": "parseTokenizer",
+	"pairTable.add": "parseTokenizer", "pairTable.slot": "parseTokenizer", "maxTokens": "parseTokenizer", "Tokenizer.maxID": "parseTokenizer",
+	"pairTable.rank": "encoder", "queue.push": "encoder", "queue.pop": "encoder", "cacheBits": "encoder", "cachedPiece": "encoder",
+	"Tokenizer.encode": "Tokenizer.Encode", "every": "Tokenizer.Encode", "checkSize": "Tokenizer.Encode", "matcher.add": "Tokenizer.Encode", "matcher.cut": "Tokenizer.Encode",
+	"Tokenizer.DecodeText": "Tokenizer.Decode", "toText": "Tokenizer.Decode", "Tokenizer.Bytes": "Tokenizer.Decode", "Tokenizer.ID": "Tokenizer.Decode",
+	"Tokenizer.Special": "Tokenizer.Decode", "Tokenizer.Len": "Tokenizer.Decode",
+	"Template.parts": "Template.Render", "Template.check": "Template.Render", "lastQuestion": "Template.Render", "splitThought": "Template.Render",
+	// load.go
+	"LoadError.Error": "folder", "LoadError.Unwrap": "folder", "inFile": "folder", "reason": "folder", "modeName": "folder", "openPlain": "folder", "mapPlain": "folder",
+	"folder.config": "load", "folder.tokenizer": "load", "folder.weights": "load", "folder.shard": "load", "folder.shards": "load", "folder.template": "load",
+	"folder.ownTemplate": "load", "Load": "load", "LoadFS": "load", "LoadTokenizer": "load", "LoadTokenizerFS": "load", "LoadTemplate": "load", "LoadTemplateFS": "load",
+	"Model.Close": "load", "catchFault": "load", "maxConfigFile": "load",
+	"leavesFolder":   "parseIndex",
+	"connector.take": "Model.connect", "connector.matrix": "Model.connect", "connector.vector": "Model.connect", "Model.Tensors": "Model.connect", "Model.Parameters": "Model.connect",
+	// the network
+	"rmsScale": "RMSNorm", "Matrix.Row": "NewMatrix", "Matrix.rowTo": "NewMatrix", "Matrix.check": "Linear",
+	"dotGeneric": "dot", "Rotary.stretchYaRN": "NewRotary", "yarnAttentionFactor": "NewRotary",
+	"softmax": "Softmax", "exp": "Softmax", "attentionShape": "Attention", "Model.NewCache": "Cache",
+	"Model.forward": "Model.Forward", "finite": "Model.checkFinite", "Model.blame": "Model.checkFinite",
+	// sample.go, generate.go
+	"Sampling.check": "Sampling.Filter", "Sampling.choose": "Sampling.Filter", "removed": "Sampling.Filter",
+	"Model.generate": "Model.Generate", "Options.check": "Model.Generate", "wholeCharacters": "textStream", "PrefillChunk": "Model.prefill",
+	"Model.ChatIDs": "Model.Chat",
+}
+
+// owner returns the function that the verdict should name.
+func owner(function string) string {
+	if o, ok := owners[function]; ok {
+		return o
+	}
+	if of, _, ok := strings.Cut(function, "."); ok && slices.Contains([]string{"jsonReader", "folder", "splitter", "encoder", "textStream", "Trace", "Cache"}, of) && function != "Cache.continueWith" {
+		return of
+	}
+	return function
+}
+
+// rightly says whether the verdict of a mutant that was caught names its function.
+func (m *mutant) rightly() string {
+	switch {
+	case m.outcome != "caught":
+		return ""
+	case m.bug != nil && slices.Contains(m.bug.named, m.verdict), m.bug == nil && (m.verdict == owner(m.function) || m.verdict == m.function):
+		return "named right"
+	case m.verdict == "":
+		return "no function named"
+	}
+	return "named wrong"
+}
