@@ -42,6 +42,7 @@ func chatCases(t testing.TB) (cases []chatCase) {
 
 // What jinja2 makes of the published templates: testdata/record_tokenizer.py.
 func TestChatRender(t *testing.T) {
+	defer answers(t, "Template.Render")()
 	for i, c := range chatCases(t) {
 		got, err := c.Template.Render(c.messages(), c.options())
 		if err != nil || got != c.Text {
@@ -52,6 +53,7 @@ func TestChatRender(t *testing.T) {
 
 // The ids are those of the rendered text, unless content spells a control token.
 func TestChatEncode(t *testing.T) {
+	defer answers(t, "Tokenizer.EncodeChat")()
 	tok := testTokenizer(t)
 	same := 0
 	for i, c := range chatCases(t) {
@@ -77,6 +79,7 @@ func TestChatEncode(t *testing.T) {
 
 // Content that spells control tokens adds none: the conversation has as many turns as messages.
 func TestChatForgery(t *testing.T) {
+	defer answers(t, "Tokenizer.EncodeChat")()
 	tok := testTokenizer(t)
 	id := func(name string) int {
 		id, ok := tok.ID(name)
@@ -133,6 +136,7 @@ func TestChatForgery(t *testing.T) {
 }
 
 func TestChatErrors(t *testing.T) {
+	defer answers(t, "Template.Render")()
 	hi := []Message{{Role: "user", Content: "Hi"}}
 	for _, test := range []struct {
 		template Template
@@ -157,6 +161,7 @@ func TestChatErrors(t *testing.T) {
 }
 
 func TestChatTemplateFor(t *testing.T) {
+	defer answers(t, "templateFor")()
 	read := func(name string) string { return string(testFile(t, name+".jinja", nil)) }
 	for _, test := range []struct {
 		text, modelType string

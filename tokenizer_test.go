@@ -68,6 +68,7 @@ func tokenizerCases(t testing.TB) (cases []tokenizerCase) {
 }
 
 func TestTokenizerNormalize(t *testing.T) {
+	defer answers(t, "normalize")()
 	for _, c := range tokenizerCases(t) {
 		if c.Text == nil {
 			continue
@@ -80,6 +81,7 @@ func TestTokenizerNormalize(t *testing.T) {
 
 // Every code point alone, every pair that composes, and the order of every mark against one of each class.
 func TestTokenizerNormalizeUnicode(t *testing.T) {
+	defer answers(t, "normalize")()
 	var want struct {
 		Changes [][2]any
 		Marks   []rune
@@ -135,6 +137,7 @@ func TestTokenizerNormalizeUnicode(t *testing.T) {
 
 // Where x/text itself is right, which is for text of Unicode 9 with short runs of marks, both must agree.
 func TestTokenizerNormalizeRandom(t *testing.T) {
+	defer answers(t, "normalize")()
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 20000 {
 		var s strings.Builder
@@ -175,6 +178,7 @@ func split(text string) (pieces []string) {
 }
 
 func TestTokenizerSplit(t *testing.T) {
+	defer answers(t, "splitter")()
 	for _, c := range tokenizerCases(t) {
 		if c.Text == nil {
 			continue
@@ -192,6 +196,7 @@ func TestTokenizerSplit(t *testing.T) {
 
 // The class of every code point.
 func TestTokenizerSplitUnicode(t *testing.T) {
+	defer answers(t, "splitter")()
 	var want struct{ Classes [][3]int }
 	testFile(t, "unicode.json", &want)
 	table := make([]class, unicode.MaxRune+1)
@@ -231,6 +236,7 @@ func slowMerge(t *Tokenizer, piece string) (ids []int) {
 }
 
 func TestTokenizerMerge(t *testing.T) {
+	defer answers(t, "encoder")()
 	tok := testTokenizer(t)
 	e := &encoder{t: tok, splitter: splitter{classes()}}
 	check := func(piece string) {
@@ -264,6 +270,7 @@ func TestTokenizerMerge(t *testing.T) {
 }
 
 func TestTokenizerEncode(t *testing.T) {
+	defer answers(t, "Tokenizer.Encode")()
 	tok := testTokenizer(t)
 	for _, c := range tokenizerCases(t) {
 		if c.Text == nil {
@@ -277,6 +284,7 @@ func TestTokenizerEncode(t *testing.T) {
 }
 
 func TestTokenizerDecode(t *testing.T) {
+	defer answers(t, "Tokenizer.Decode")()
 	tok := testTokenizer(t)
 	for _, c := range tokenizerCases(t) {
 		want := c.Decoded
@@ -314,6 +322,7 @@ func TestTokenizerDecode(t *testing.T) {
 
 // Any bytes at all: what is encoded is decoded to its normal form.
 func TestTokenizerRoundTrip(t *testing.T) {
+	defer answers(t, "Tokenizer.Encode")()
 	tok := testTokenizer(t)
 	rng := rand.New(rand.NewPCG(5, 6))
 	for i := range 3000 {
@@ -333,8 +342,12 @@ func TestTokenizerRoundTrip(t *testing.T) {
 // A megabyte in one piece, or of marks, or of beginnings of added tokens, takes no more than its share of time.
 // Anything quadratic would take minutes.
 func TestTokenizerLongPieces(t *testing.T) {
+	defer answers(t, "Tokenizer.Encode")()
 	tok := testTokenizer(t)
-	const size = 1 << 20
+	size := 1 << 20
+	if testing.Short() {
+		size = 1 << 14
+	}
 	for _, unit := range []string{"a", " ", "\n", "=", "7", "中", "ab", "the", " \n", "\u0301", "\u0316\u0301", "a\u0301", "<", "<|im_", "<|im_start|>", "'", "\xff", "\u1161", "\U0001F468\u200d"} {
 		text := strings.Repeat(unit, size/len(unit))
 		start := time.Now()
@@ -351,6 +364,7 @@ func TestTokenizerLongPieces(t *testing.T) {
 }
 
 func TestTokenizerGoroutines(t *testing.T) {
+	defer answers(t, "Tokenizer.Encode")()
 	tok, cases := testTokenizer(t), tokenizerCases(t)
 	var wait sync.WaitGroup
 	for g := range 8 {
@@ -397,6 +411,7 @@ func smallTokenizer(edits ...string) string {
 }
 
 func TestTokenizerLoad(t *testing.T) {
+	defer answers(t, "parseTokenizer")()
 	const merges = `,"merges":["b c","a b","a bc"]`
 	for _, test := range []struct {
 		name, text string
@@ -431,6 +446,7 @@ func TestTokenizerLoad(t *testing.T) {
 }
 
 func TestTokenizerLoadErrors(t *testing.T) {
+	defer answers(t, "parseTokenizer")()
 	for _, test := range []struct {
 		want  string
 		edits []string
@@ -508,6 +524,7 @@ func TestTokenizerLoadErrors(t *testing.T) {
 
 // A file cut short, or with one bit changed, is an error or a tokenizer that works: never a panic.
 func TestTokenizerLoadDamaged(t *testing.T) {
+	defer answers(t, "parseTokenizer")()
 	text := smallTokenizer()
 	for n := range len(text) {
 		if _, err := parseTokenizer([]byte(text[:n])); err == nil {
