@@ -31,6 +31,7 @@ func readAny(r *jsonReader) any {
 }
 
 func TestJSONValues(t *testing.T) {
+	defer answers(t, "jsonReader")()
 	type object = map[string]any
 	type array = []any
 	for _, test := range []struct {
@@ -78,6 +79,7 @@ func nest(n int) any {
 }
 
 func TestJSONErrors(t *testing.T) {
+	defer answers(t, "jsonReader")()
 	for _, test := range []struct{ text, want string }{
 		{``, `found the end of the file, expected a value`},
 		{`{} x`, `found 'x' at byte 3, expected nothing after the document`},
@@ -135,6 +137,7 @@ func TestJSONErrors(t *testing.T) {
 }
 
 func TestJSONTypes(t *testing.T) {
+	defer answers(t, "jsonReader")()
 	reads := map[string]func(r *jsonReader) any{
 		"int": func(r *jsonReader) any { return r.int() }, "float": func(r *jsonReader) any { return r.float() },
 		"string": func(r *jsonReader) any { return r.string() }, "bool": func(r *jsonReader) any { return r.bool() },
@@ -181,6 +184,7 @@ func TestJSONTypes(t *testing.T) {
 
 // A second key is found among few keys (a list) and among many (a set); messages stay short whatever they quote.
 func TestJSONManyKeys(t *testing.T) {
+	defer answers(t, "jsonReader")()
 	for n := 1; n < 100; n++ {
 		var text strings.Builder
 		for i := range n {
