@@ -909,6 +909,7 @@ func checkRefusal(t *testing.T, err error, dir string, kind error, words []strin
 // TestBadInput loads every bad checkpoint from a folder and from a file system.
 // Each is refused in time, in little memory, with a message that says where.
 func TestBadInput(t *testing.T) {
+	defer answers(t, "load")()
 	all := badInputs()
 	t.Logf("%d bad checkpoints", len(all))
 	names, shared, written := map[string]bool{}, t.TempDir(), map[string]string{}
@@ -986,6 +987,7 @@ func logitsOf(t testing.TB, m *Model) []float32 {
 // TestOddInput loads checkpoints that look strange and are right: the logits are
 // those of the plain one, bit for bit.
 func TestOddInput(t *testing.T) {
+	defer answers(t, "Load")()
 	convert := func(to DType) func(d *draft) {
 		return func(d *draft) {
 			for i, x := range d.tensors {
@@ -1096,6 +1098,7 @@ func TestOddInput(t *testing.T) {
 // TestTiedInput says which tensor a tied head is: the embedding, under either
 // name, but a head that is in the file goes before.
 func TestTiedInput(t *testing.T) {
+	defer answers(t, "Load")()
 	load := func(edit func(d *draft)) []float32 {
 		d := newDraft("qwen3")
 		edit(d)
@@ -1203,6 +1206,7 @@ func largerDraft() []byte {
 
 // TestCutFile cuts a file at every length. Only the whole file is one.
 func TestCutFile(t *testing.T) {
+	defer answers(t, "ParseSafetensors")()
 	file := largerDraft()
 	t.Logf("%d bytes", len(file))
 	for n := range file {
@@ -1221,6 +1225,7 @@ func TestCutFile(t *testing.T) {
 // TestFlippedBits flips every bit of the header. Some flips give another valid
 // file, such as one in which a tensor has another name; none gives anything else.
 func TestFlippedBits(t *testing.T) {
+	defer answers(t, "ParseSafetensors")()
 	file := largerDraft()
 	n := int(8 + binary.LittleEndian.Uint64(file))
 	valid := 0
@@ -1240,6 +1245,7 @@ func TestFlippedBits(t *testing.T) {
 
 // TestWriteRead writes 1,000 random files and reads them back.
 func TestWriteRead(t *testing.T) {
+	defer answers(t, "WriteSafetensors")()
 	random := rand.New(rand.NewPCG(3, 4))
 	dtypes := slices.Sorted(maps.Keys(dtypeBits))
 	word := func() string {
@@ -1302,6 +1308,7 @@ func TestWriteRead(t *testing.T) {
 
 // TestWriteRefuses gives WriteSafetensors what no file can hold.
 func TestWriteRefuses(t *testing.T) {
+	defer answers(t, "WriteSafetensors")()
 	x := NewTensor("x", []float32{1, 2}, 2)
 	for name, tensors := range map[string][]Tensor{
 		"a name twice":     {x, x},

@@ -22,6 +22,7 @@ import (
 // TestNotRegular puts a named pipe, a socket, a device, and links to such, in
 // the place of each file. Load must not read from them, and must not wait.
 func TestNotRegular(t *testing.T) {
+	defer answers(t, "load")()
 	link := func(to string) func(string) error {
 		return func(name string) error { return os.Symlink(to, name) }
 	}
@@ -84,6 +85,7 @@ func TestNotRegular(t *testing.T) {
 // TestLinks loads a folder of links that leave it, as in the Hugging Face cache,
 // and refuses one whose link leads nowhere.
 func TestLinks(t *testing.T) {
+	defer answers(t, "Load")()
 	d, blobs, dir := newDraft("qwen3"), t.TempDir(), filepath.Join(t.TempDir(), "snapshots", "0123")
 	d.files["tokenizer.json"] = tinyTokenizer
 	d.shards()
@@ -126,6 +128,7 @@ func TestLinks(t *testing.T) {
 
 // TestUnreadable is about files that belong to somebody else.
 func TestUnreadable(t *testing.T) {
+	defer answers(t, "Load")()
 	if os.Getuid() == 0 {
 		t.Skip("root may read everything")
 	}
@@ -167,6 +170,7 @@ func fenced(t testing.TB, n int, atEnd bool) []byte {
 // at every length, with every bit of the header flipped, and all the way through
 // the network. A read outside of a file would end the program.
 func TestGuardedFile(t *testing.T) {
+	defer answers(t, "Load")()
 	d := newDraft("qwen3")
 	file := d.encode()
 	header := int(8 + binary.LittleEndian.Uint64(file))
@@ -238,6 +242,7 @@ func useTensors(tensors []Tensor) (sum int) {
 // TestShrunkFile cuts files while they are mapped, as a download that starts
 // again would. Each use of the model is an error then, and the program lives.
 func TestShrunkFile(t *testing.T) {
+	defer answers(t, "Load")()
 	before := runtime.NumGoroutine()
 	for _, procs := range []int{1, 4} {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))

@@ -226,6 +226,43 @@ func TestWiden(t *testing.T) {
 	})
 }
 
+// TestWidenKernels asks each kernel for all values of each narrow type.
+func TestWidenKernels(t *testing.T) {
+	golden(t, "kernel.widen", func(c *check) {
+		for name, r := range cases(c, "convert") {
+			dtype := map[string]DType{"float16": F16, "bfloat16": BF16}[name]
+			c.about(map[DType]any{F16: current.widenF16, BF16: current.widenBF16}[dtype])
+			data := []byte{0}
+			for i := range 1 << 16 {
+				data = binary.LittleEndian.AppendUint16(data, uint16(i))
+			}
+			got := make([]float32, 1<<16+1)
+			got[1<<16] = 7
+			current.widen(got[:1<<16], data[1:], dtype)
+			sum := sha256.New()
+			for _, v := range got[:1<<16] {
+				b := math.Float32bits(v)
+				if v != v {
+					b = 0x7fc00000
+				}
+				binary.Write(sum, binary.LittleEndian, b)
+			}
+			c.equal("checksum of all values of "+string(dtype), hex.EncodeToString(sum.Sum(nil)), r.meta[name+".sha256"])
+			c.equal("the number behind", got[1<<16], float32(7))
+			for n := range 70 {
+				part, at := make([]float32, n+1), 2*(31000+37*n)
+				part[n] = 7
+				current.widen(part[:n], data[1+at:1+at+2*n], dtype)
+				sameBits(c, fmt.Sprintf("%d numbers of %s", n, dtype), part, append(slices.Clone(got[at/2:at/2+n]), 7))
+			}
+		}
+		c.about(nil)
+		got := make([]float32, 3)
+		current.widen(got, []byte{0, 0, 0x80, 0x3f, 0, 0, 0, 0, 0, 0, 0, 0x80}, F32)
+		sameBits(c, "F32", got, []float32{1, 0, float32(math.Copysign(0, -1))})
+	})
+}
+
 func TestNewMatrix(t *testing.T) {
 	golden(t, "NewMatrix", func(c *check) {
 		w := NewMatrix([]float32{1, -2, 0, 0.5, 3, 4}, 2)
@@ -358,6 +395,136 @@ func TestDot(t *testing.T) {
 		}
 		defer func() { _ = recover() }()
 		c.fail("b shorter than a: got %v, want a panic", dot(make([]float32, 5), make([]float32, 4)))
+	})
+}
+
+// blocks returns rows of cols numbers as a kernel wants them: filled up with zeros
+// to a multiple of block, and as many as a multiple of n, the last ones zero.
+func blocks[T any](x []T, cols, per, n int) []T { // per: elements of x a number
+	rows := len(x) / (cols * per)
+	width := (cols + block - 1) / block * block
+	y := make([]T, (rows+n-1)/n*n*width*per)
+	for r := range rows {
+		copy(y[r*width*per:], x[r*cols*per:(r+1)*cols*per])
+	}
+	return y
+}
+
+// TestKernelDots asks each kernel for one vector times the rows of a weight, for
+// the recorded inputs of Linear, and for every length up to 40 blocks.
+func TestKernelDots(t *testing.T) {
+	golden(t, "kernel.dots", func(c *check) {
+		one := func(name string, dtype DType, w []byte, wide, x []float32, rows int, torch []float32) {
+			c.about(map[DType]any{F32: current.dotsF32, F16: current.dotsF16, BF16: current.dotsBF16}[dtype])
+			want, bound := dots(x, wide, rows, nil)
+			data := blocks(w, len(x), dtype.Size(), dotRows)
+			vector := blocks(x, len(x), 1, 1)
+			got := make([]float32, (rows+dotRows-1)/dotRows*dotRows+2)
+			got[len(got)-1], got[len(got)-2] = 7, 7
+			data = append(append([]byte{0}, data...), 0xff, 0xff, 0xff, 0xff) // at an odd address, and a NaN behind
+			current.dots(got[:len(got)-2], data[1:len(data)-4], dtype, vector)
+			within(c, name, got[:rows], want, bound)
+			if torch != nil {
+				within(c, name+", PyTorch", got[:rows], torch, times(2, bound))
+			}
+			if got[len(got)-1] != 7 || got[len(got)-2] != 7 {
+				c.fail("%s: writes behind y", name)
+			}
+		}
+		for name, r := range cases(c, "linear") {
+			if e := r.entry("weight"); !r.has("bias") {
+				rows, cols, torch := e.Shape[0], e.Shape[1], r.numbers("out")
+				for t := range r.shape("in")[0] {
+					one(fmt.Sprint(name, ", token ", t), DType(e.DType), e.data, e.numbers(), r.numbers("in")[t*cols:(t+1)*cols], rows, torch[t*rows:(t+1)*rows])
+				}
+			}
+		}
+		random := rand.New(rand.NewPCG(11, 12))
+		for _, dtype := range []DType{F32, F16, BF16} {
+			for n := 1; n <= 40; n++ {
+				e := entry{DType: string(dtype)}
+				for range 8 * n * block {
+					v := math.Float32bits(float32(random.NormFloat64()))
+					switch dtype {
+					case F32:
+						e.data = binary.LittleEndian.AppendUint32(e.data, v)
+					case F16:
+						e.data = binary.LittleEndian.AppendUint16(e.data, uint16(random.Uint32())&0xbfff) // below 2 in size
+					case BF16:
+						e.data = binary.LittleEndian.AppendUint16(e.data, uint16(v>>16))
+					}
+				}
+				x := make([]float32, n*block)
+				for i := range x {
+					x[i] = float32(random.NormFloat64())
+				}
+				one(fmt.Sprint(dtype, ", ", n, " blocks"), dtype, e.data, e.numbers(), x, 8, nil)
+			}
+		}
+	})
+}
+
+// TestKernelTile multiplies tiles of random numbers, in one piece and in pieces
+// that hand on their sums, with room between the rows.
+func TestKernelTile(t *testing.T) {
+	golden(t, "tile", func(c *check) {
+		c.about(current.tile)
+		random := rand.New(rand.NewPCG(13, 14))
+		rows, tokens := current.rows, current.tokens
+		nan := float32(math.NaN())
+		for _, n := range []int{block, 2 * block, 3 * block, 5 * block, 12 * block} {
+			strides := [3]int{rows + 3, n + 5, n + 11} // of y, w and x
+			fill := func(count, stride int) []float32 {
+				x := make([]float32, count*stride)
+				for i := range x {
+					if x[i] = nan; i%stride < n {
+						x[i] = float32(random.NormFloat64())
+					}
+				}
+				return x
+			}
+			w, x := fill(rows, strides[1]), fill(tokens, strides[2])
+			var want, bound []float64
+			for t := range tokens {
+				for r := range rows {
+					v, e := dots(x[t*strides[2]:t*strides[2]+n], w[r*strides[1]:r*strides[1]+n], 1, nil)
+					want, bound = append(want, v...), append(bound, e...)
+				}
+			}
+			for _, piece := range []int{n, block, 2 * block} {
+				y := make([]float32, tokens*strides[0])
+				for i := range y {
+					y[i] = 7
+				}
+				sums := make([]float32, rows*tokens*8+8)
+				for i := range sums {
+					sums[i] = nan // not to be read in the first piece
+				}
+				for at := 0; at < n; at += piece {
+					size := min(piece, n-at)
+					current.tile(&tile{y: y, w: w[at:], x: x[at:], sums: sums, yStride: strides[0], wStride: strides[1], xStride: strides[2],
+						n: size, first: at == 0, last: at+size == n})
+					if last := at+size == n; !last && y[0] != 7 {
+						c.fail("%d columns in pieces of %d: writes y before the last", n, piece)
+					}
+				}
+				var got []float32
+				for t := range tokens {
+					got = append(got, y[t*strides[0]:t*strides[0]+rows]...)
+					for _, v := range y[t*strides[0]+rows : (t+1)*strides[0]] {
+						if v != 7 {
+							c.fail("%d columns: writes between the rows of y", n)
+						}
+					}
+				}
+				within(c, fmt.Sprint(n, " columns in pieces of ", piece), got, want, bound, rows)
+				for _, v := range sums[rows*tokens*8:] {
+					if v == v {
+						c.fail("%d columns: writes behind sums", n)
+					}
+				}
+			}
+		}
 	})
 }
 
@@ -1590,8 +1757,9 @@ func TestPrefill(t *testing.T) {
 	golden(t, "Model.prefill", func(c *check) {
 		m := tiny(c, "qwen3-tiny")
 		m.Config.MaxPositions = 1000
+		m.Layers = m.Layers[:1] // enough to see the order of the pieces
 		random := rand.New(rand.NewPCG(7, 8))
-		for _, n := range []int{1, PrefillChunk - 1, PrefillChunk, PrefillChunk + 1, 2*PrefillChunk + 3} {
+		for _, n := range []int{1, PrefillChunk, PrefillChunk + 1, 2*PrefillChunk + 1} {
 			ids := make([]int, n)
 			for i := range ids {
 				ids[i] = random.IntN(m.Config.Vocab)

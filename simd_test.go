@@ -72,6 +72,7 @@ func guarded(t *testing.T, x []byte, shift int) []byte {
 // every alignment, against the order of summation that kernel.go promises, bit by
 // bit, and against float64.
 func TestLinearBits(t *testing.T) {
+	defer answers(t, "Linear")()
 	eachKernel(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(1, 1))
 		for _, dtype := range []DType{F32, F16, BF16} {
@@ -107,6 +108,7 @@ func TestLinearBits(t *testing.T) {
 // TestLinearSameBits says that a token's products do not depend on the tokens
 // that come with it, nor on the number of threads: long rows, many rows.
 func TestLinearSameBits(t *testing.T) {
+	defer answers(t, "Linear")()
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	eachKernel(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(2, 2))
@@ -133,6 +135,7 @@ func TestLinearSameBits(t *testing.T) {
 
 // TestWiden holds the kernels' conversions against Go's: all 65536 numbers.
 func TestKernelWiden(t *testing.T) {
+	defer answers(t, "kernel.widen")()
 	eachKernel(t, func(t *testing.T) {
 		data := make([]byte, 2*65536)
 		for i := range 65536 {

@@ -20,6 +20,7 @@ package qwen
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -77,6 +78,9 @@ var dataflow = []stage{
 	{name: "Embed"},
 	{name: "RMSNorm"},
 	{name: "dot"},
+	{name: "kernel.dots"},
+	{name: "kernel.widen"},
+	{name: "tile"},
 	{name: "parallel"},
 	{name: "Linear"},
 	{name: "NewRotary"},
@@ -133,7 +137,8 @@ const memoryLimit = 1 << 30
 type note struct {
 	State    string // "begins", "fails" or "ends"
 	Function string
-	Kernel   string // of simd_*, "" if the check does not depend on it
+	Kernel   string // that ran, "" if the check does not depend on it
+	Part     string // the function that was called, where the stage has one for each kernel
 	Test     string // the top-level test
 	Detail   string
 }
@@ -336,23 +341,16 @@ func judge(all []note, failed bool) (verdict string, broken bool) {
 		names[n.Function] = true
 	}
 	for _, s := range dataflow {
-		var here []note // the failures of this stage
-		passed := map[string]bool{}
 		for _, n := range all {
-			if n.Function == s.name && n.State == "fails" {
-				here = append(here, n)
-			} else if n.Function == s.name && n.State == "ends" {
-				passed[n.Kernel] = true
+			if n.Function != s.name || n.State != "fails" {
+				continue
 			}
+			name, what := cmp.Or(n.Part, s.name), ""
+			if s.parts {
+				what = "wiring: its parts agree; "
+			}
+			return fmt.Sprintf("FIRST BROKEN: %s (%s) %s%s", name, declaration(name), what, n.Detail), true
 		}
-		if len(here) == 0 {
-			continue
-		}
-		name, what := s.name, ""
-		if s.parts {
-			what = "wiring: its parts agree; "
-		}
-		return fmt.Sprintf("FIRST BROKEN: %s (%s) %s%s", name, declaration(name), what, here[0].Detail), true
 	}
 	if failed {
 		return fmt.Sprintf("all %d functions agree with PyTorch, but other tests failed, see above", len(names)), false
@@ -366,6 +364,13 @@ func declaration(name string) string {
 	pkg, err := build.ImportDir(".", 0)
 	if err != nil {
 		return err.Error()
+	}
+	for _, file := range pkg.SFiles { // "TEXT ·name(SB)"
+		text, _ := os.ReadFile(file)
+		before, _, ok := strings.Cut(string(text), "TEXT ·"+name+"(")
+		if ok {
+			return fmt.Sprintf("%s:%d", file, 1+strings.Count(before, "\n"))
+		}
 	}
 	fset := token.NewFileSet()
 	for _, file := range pkg.GoFiles {
@@ -462,6 +467,17 @@ func known(t *testing.T, function string) {
 func topLevel(t *testing.T) string {
 	name, _, _ := strings.Cut(t.Name(), "/")
 	return name
+}
+
+// about says which of a kernel's functions is called next: what fails then is its
+// failure.
+func (c *check) about(function any) {
+	c.Part = ""
+	if function != nil {
+		name := runtime.FuncForPC(reflect.ValueOf(function).Pointer()).Name()
+		name = name[strings.LastIndex(name, "/")+1:] // qwen.dotsGeneric.func1
+		c.Part = strings.Split(name, ".")[1]
+	}
 }
 
 func (c *check) begin() {
