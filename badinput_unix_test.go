@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -240,53 +241,71 @@ func useTensors(tensors []Tensor) (sum int) {
 }
 
 // TestShrunkFile cuts files while they are mapped, as a download that starts
-// again would. Each use of the model is an error then, and the program lives.
+// again would. Each use of the model is an error then, and the program lives,
+// whichever kernel and whichever goroutine reads what is gone.
 func TestShrunkFile(t *testing.T) {
 	defer answers(t, "Load")()
 	before := runtime.NumGoroutine()
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	for _, procs := range []int{1, 4} {
-		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
+		runtime.GOMAXPROCS(procs)
 		for _, dtype := range []DType{F32, BF16, F16} {
-			d, dir := newDraft("qwen3"), t.TempDir()
-			d.grow(dtype)
-			d.write(t, dir)
-			m, err := Load(dir)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer m.Close()
-			cache := m.NewCache()
-			if _, err := m.Forward([]int{1, 2}, cache); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Truncate(filepath.Join(dir, weightsName), 5000); err != nil {
-				t.Fatal(err)
-			}
-			for _, n := range []int{1, 20} { // decode and prefill have kernels of their own
-				if _, err := m.Forward(make([]int, n), cache); !errors.Is(err, ErrFileChanged) {
-					t.Errorf("%s, %d threads, Forward of %d tokens: %v, expected ErrFileChanged", dtype, procs, n, err)
-				}
-			}
-			if cache.Len() != 2 {
-				t.Errorf("the cache holds %d tokens, expected the 2 of before", cache.Len())
-			}
-			if err := m.Trace([]int{1, 2, 3}, m.NewCache(), func(string, []int, []float32) {}); !errors.Is(err, ErrFileChanged) {
-				t.Errorf("%s, %d threads, Trace: %v, expected ErrFileChanged", dtype, procs, err)
-			}
-			for _, err := range m.Generate(t.Context(), []int{1, 2, 3}, Options{}) {
-				if !errors.Is(err, ErrFileChanged) {
-					t.Errorf("%s, %d threads, Generate: %v, expected ErrFileChanged", dtype, procs, err)
-				}
-			}
+			t.Run(fmt.Sprintf("%s, %d threads", dtype, procs), func(t *testing.T) { testShrunkFile(t, dtype) })
 		}
 	}
-	for range 100 {
-		if runtime.NumGoroutine() <= before {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
+	noneLeft(t, before)
+}
+
+func testShrunkFile(t *testing.T, dtype DType) {
+	d, dir := newDraft("qwen3"), t.TempDir()
+	d.grow(dtype)
+	d.write(t, dir)
+	m, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+	defer m.Close()
+	cache := m.NewCache()
+	if _, err := m.Forward([]int{1, 2}, cache); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, weightsName)
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := int64(len(d.tensor("lm_head.weight").Data))
+	expect := func(what string, err error) {
+		t.Helper()
+		if !errors.Is(err, ErrFileChanged) {
+			t.Errorf("%s: %v, expected ErrFileChanged", what, err)
+		}
+	}
+	// First half of the head is lost, which all goroutines share; then all but the
+	// first rows of the embedding.
+	for _, size := range []int64{info.Size() - head/2, 8192} {
+		if err := os.Truncate(file, size); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range []int{1, 2, 25} { // decode and prefill have kernels of their own
+			_, err := m.Forward(make([]int, n), cache)
+			expect(fmt.Sprintf("Forward of %d tokens", n), err)
+		}
+		if cache.Len() != 2 {
+			t.Errorf("the cache holds %d tokens, expected the 2 of before", cache.Len())
+		}
+		expect("Trace", m.Trace([]int{1, 2, 3}, m.NewCache(), func(string, []int, []float32) {}))
+		for _, err := range m.Generate(t.Context(), []int{1, 2, 3}, Options{}) {
+			expect("Generate", err)
+		}
+	}
+	// A weight that is not finite sends Forward looking through all of them.
+	if err := os.Truncate(file, info.Size()-head/2); err != nil {
+		t.Fatal(err)
+	}
+	m.Norm[0] = float32(math.NaN())
+	_, err = m.Forward([]int{1}, m.NewCache())
+	expect("looking for a weight", err)
 }
 
 // grow makes the matrices so large that kernels work in parallel, and their
