@@ -86,13 +86,13 @@ CONFIG = {
 # Training: POOLS pools of WHOLE whole answers and SHORT beginnings of answers, in batches of about BATCH tokens.
 # Learning the answers by heart is quick; which answer a question wants is what takes long. That is decided
 # in an answer's first few tokens, so most questions come with no more than these.
-POOLS = 130
-WHOLE = 200
-SHORT = 1000
+POOLS = 90
+WHOLE = 280
+SHORT = 850
 BATCH = 1280
 PEAK_LR = 2e-3
 WARMUP = 2  # pools
-DROPOUT = 0.1
+DROPOUT = 0.1  # at the start, falling to 0
 GUIDE = 0.3  # weight of the second head's loss
 
 # ---------------------------------------------------------------------------------------------------------
@@ -443,9 +443,12 @@ class Maker:
         # A variation must not happen to be a phrasing that was kept apart, or one of another question.
         self.owner = {plain(q): (b, q in b.unseen) for b in blocks for q in b.questions}
         # An answer that spells <|im_end|> must not contain it: answers, and most questions, are encoded as the
-        # content of messages is in Go, where nothing but the template makes special tokens.
+        # content of messages is in Go, where nothing but the template makes special tokens. So here the special
+        # tokens have names that no text has.
         document = json.loads(tokenizer.to_str())
-        document["added_tokens"] = []
+        for token in document["added_tokens"]:
+            if token["special"]:
+                token["content"] = f"\0{token['id']}\0"
         self.content = Tokenizer.from_str(json.dumps(document))
         self.weights = [len(b.questions) ** 0.5 for b in blocks]
         self.number = {b.answer: i for i, b in enumerate(blocks)}
@@ -551,12 +554,15 @@ class Guide(torch.nn.Module):
         return torch.nn.functional.cross_entropy(self.head(torch.nn.functional.dropout(h, DROPOUT)), z[at])
 
 
-def add_dropout(model):
-    """Dropout on the embedding and on what each sublayer adds: Qwen has none, so hooks put it in for training."""
+def add_dropout(model, p):
+    """Dropout on the embedding and on what each sublayer adds: Qwen has none, so hooks put it in for training.
+
+    p is a list of one number, the share to drop, which may change while training goes on.
+    """
 
     def hook(_module, _inputs, output):
         first = output[0] if isinstance(output, tuple) else output
-        dropped = torch.nn.functional.dropout(first, DROPOUT)
+        dropped = torch.nn.functional.dropout(first, p[0])
         return (dropped, *output[1:]) if isinstance(output, tuple) else dropped
 
     handles = [model.model.embed_tokens.register_forward_hook(hook)]
@@ -607,7 +613,8 @@ def train(blocks, args):
         optimizer.load_state_dict(state["optimizer"])
         first, seconds = state["pool"], state["seconds"]
         print(f"going on from pool {first} ({saved})", flush=True)
-    handles = add_dropout(model)
+    drop = [DROPOUT]
+    handles = add_dropout(model, drop)
     model.train()
     pools = args.pools
     last_save = start = time.time()
@@ -622,6 +629,7 @@ def train(blocks, args):
                 rate = done / WARMUP
             else:  # cosine from 1 to 0.01
                 rate = 0.01 + 0.99 * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * (done - WARMUP) / (pools - WARMUP))).item())
+            drop[0] = DROPOUT * (1 - done / pools)
             for group in optimizer.param_groups:
                 group["lr"] = PEAK_LR * rate
             x, y, z = tensors(batch)
@@ -650,7 +658,7 @@ def train(blocks, args):
             model.eval()
             report(blocks, measure(model, Qwen3Tokenizer(tokenizer), blocks))
             model.train()
-            handles = add_dropout(model)
+            handles = add_dropout(model, drop)
     for h_ in handles:
         h_.remove()
     model.eval()
