@@ -438,7 +438,10 @@ func answers(t *testing.T, function string) (done func()) {
 // One goroutine does all the work, so that a panic in a worker can be caught.
 func golden(t *testing.T, function string, f func(c *check)) {
 	known(t, function)
-	for _, k := range kernels {
+	for i, k := range kernels {
+		if i > 0 && testing.Short() && !slices.Contains(kernelStages, function) {
+			continue
+		}
 		t.Run(k.name, func(t *testing.T) {
 			restore, _ := setKernel(k.name)
 			defer restore()
@@ -457,6 +460,10 @@ func golden(t *testing.T, function string, f func(c *check)) {
 		})
 	}
 }
+
+// kernelStages are the goldens that -short runs for every kernel, and not only for
+// the best.
+var kernelStages = []string{"dot", "kernel.dots", "kernel.widen", "tile", "Linear", "attentionScores", "attentionValues", "Attention", "Model.Forward"}
 
 func known(t *testing.T, function string) {
 	if !slices.ContainsFunc(dataflow, func(s stage) bool { return s.name == function }) {

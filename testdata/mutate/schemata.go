@@ -122,7 +122,7 @@ func enclosing(tree *ast.File, fset *token.FileSet, m *mutant) ast.Decl {
 
 // copyable says whether the mutant can be a copy among others.
 func copyable(s sources, m *mutant) bool {
-	if !strings.HasSuffix(m.file, ".go") || m.bug != nil {
+	if !strings.HasSuffix(m.file, ".go") {
 		return false
 	}
 	fset := token.NewFileSet()
