@@ -16,12 +16,23 @@ package qwen
 // The forward pass is not written twice for this: it calls see.step after each
 // step, and a nil Trace makes that a comparison with nil.
 //
+// A Recording is what such a function saw, here or elsewhere, as a safetensors
+// file has it: every intermediate under its name, and input_ids.
+//
 // Next: diagnose.go
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
 )
 
 // A Trace is shown each intermediate: its name, its shape, and its numbers, which
@@ -100,4 +111,241 @@ func (m *Model) blame() error {
 		}
 	}
 	return fmt.Errorf("%w: the logits, although every weight is finite: the activations overflowed", ErrNotFinite)
+}
+
+// A Recording is one run of a network, of this package's or of another: its ids
+// and its intermediates by name.
+type Recording struct {
+	IDs     []int // input_ids
+	Tensors []Tensor
+}
+
+// Record runs tokens from an empty cache and returns every intermediate whose
+// name keep accepts; a nil keep accepts all.
+func (m *Model) Record(tokens []int, keep func(name string) bool) (*Recording, error) {
+	r := &Recording{IDs: slices.Clone(tokens)}
+	err := m.Trace(tokens, m.NewCache(), func(name string, shape []int, x []float32) {
+		if keep == nil || keep(name) {
+			r.Tensors = append(r.Tensors, NewTensor(name, x, shape...))
+		}
+	})
+	return r, err
+}
+
+// All returns the recording as a safetensors file holds it: input_ids first.
+func (r *Recording) All() []Tensor {
+	var ids []byte
+	for _, id := range r.IDs {
+		ids = binary.LittleEndian.AppendUint64(ids, uint64(id))
+	}
+	return append([]Tensor{{"input_ids", I64, []int{len(r.IDs)}, ids}}, r.Tensors...)
+}
+
+// A Rename replaces names that match From, as a whole, by To, in which $1 stands
+// for the first group.
+type Rename struct {
+	From *regexp.Regexp
+	To   string
+}
+
+// ParseRenames reads a JSON object of regular expressions and their replacements,
+// such as {"blk\\.(\\d+)\\.attn_q": "model.layers.$1.self_attn.q_proj"}. The
+// first that matches a name counts.
+func ParseRenames(data []byte) (renames []Rename, err error) {
+	err = readJSON(data, func(r *jsonReader) {
+		r.object(func(key string) {
+			from, err := regexp.Compile("^(?:" + key + ")$")
+			if err != nil {
+				r.fail("a name that is no regular expression: "+quote(key), "one, with literal dots written \\.")
+				return
+			}
+			renames = append(renames, Rename{from, r.string()})
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("qwen: rename table: %w", err)
+	}
+	return renames, nil
+}
+
+// ReadRecording reads a recording: a safetensors file, or a folder of them, such
+// as transformers' model_addition_debugger_context(use_repr=False) writes, where
+// each file holds one tensor, "data", and has the name of its module.
+func ReadRecording(path string, renames ...Rename) (*Recording, error) {
+	files, err := []string{path}, error(nil)
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, &LoadError{path, fs.ErrNotExist, reason(err)}
+	}
+	if info.IsDir() {
+		if files, err = filepath.Glob(filepath.Join(path, "*.safetensors")); err != nil || len(files) == 0 {
+			return nil, &LoadError{path, ErrMissingTensor, "found no .safetensors file in the folder, expected a recording"}
+		}
+	}
+	var all []Tensor
+	for _, file := range files {
+		data, err := folder{dir: filepath.Dir(file)}.read(filepath.Base(file), maxRecording)
+		if err != nil {
+			return nil, err
+		}
+		tensors, _, err := ParseSafetensors(data)
+		if err != nil {
+			return nil, inFile(file, ErrBadHeader, err)
+		}
+		for _, t := range tensors {
+			if info.IsDir() && t.Name == "data" {
+				t.Name = strings.TrimSuffix(filepath.Base(file), ".safetensors")
+			}
+			all = append(all, t)
+		}
+	}
+	r, err := NewRecording(all, renames...)
+	if err != nil {
+		return nil, inFile(path, ErrBadHeader, err)
+	}
+	return r, nil
+}
+
+// maxRecording is the largest file that is read as a recording.
+const maxRecording = 16 << 30
+
+// NewRecording makes a recording of tensors, one of which is input_ids.
+func NewRecording(tensors []Tensor, renames ...Rename) (*Recording, error) {
+	r, found := &Recording{}, false
+	for _, t := range tensors {
+		for _, n := range renames {
+			if n.From.MatchString(t.Name) {
+				t.Name = n.From.ReplaceAllString(t.Name, n.To)
+				break
+			}
+		}
+		if t.Name != "input_ids" && !strings.HasSuffix(t.Name, "_inputs_kwargs_input_ids") {
+			r.Tensors = append(r.Tensors, t)
+			continue
+		}
+		ids, err := integers(t)
+		if err != nil {
+			return nil, err
+		}
+		if found && !slices.Equal(ids, r.IDs) {
+			return nil, fmt.Errorf("%s: found other ids than in another tensor of ids, expected the same", t.Name)
+		}
+		r.IDs, found = ids, true
+	}
+	if !found {
+		return nil, errors.New("input_ids: not found, expected the ids that were run, as I64")
+	}
+	return r, nil
+}
+
+// integers returns a list of ids, [seq] or [1, seq].
+func integers(t Tensor) (ids []int, err error) {
+	size := t.DType.Size()
+	shape := t.Shape
+	if len(shape) == 2 && shape[0] == 1 {
+		shape = shape[1:]
+	}
+	if len(shape) != 1 || shape[0] == 0 || (t.DType != I64 && t.DType != "I32" && t.DType != "U32" && t.DType != "U64") {
+		return nil, fmt.Errorf("%s: found %s %s, expected I64 [seq]", t.Name, t.DType, shapeText(t.Shape))
+	}
+	for at := 0; at < len(t.Data); at += size {
+		switch t.DType {
+		case "I32":
+			ids = append(ids, int(int32(binary.LittleEndian.Uint32(t.Data[at:]))))
+		case "U32":
+			ids = append(ids, int(binary.LittleEndian.Uint32(t.Data[at:])))
+		default:
+			ids = append(ids, int(int64(binary.LittleEndian.Uint64(t.Data[at:]))))
+		}
+	}
+	return ids, nil
+}
+
+// numbers returns a tensor's numbers as float32.
+func numbers(t Tensor) ([]float32, error) {
+	if t.DType != "F64" {
+		return t.Float32()
+	}
+	x := make([]float32, len(t.Data)/8)
+	for i := range x {
+		x[i] = float32(math.Float64frombits(binary.LittleEndian.Uint64(t.Data[8*i:])))
+	}
+	return x, nil
+}
+
+// The names that a recording may use for a place.
+var (
+	layerName    = regexp.MustCompile(`^model\.layers\.(\d{1,6})(?:\.(?:self_attn\.|mlp\.)?(\w+))?$`)
+	stateName    = regexp.MustCompile(`^hidden_states\.(\d{1,6})$`)
+	foreignName  = regexp.MustCompile(`^(?:.*\.)?((?:model\.)?(?:embed_tokens|layers\.\d+.*|norm)|lm_head)$`)
+	debuggerName = regexp.MustCompile(`^(.+?)_(outputs|inputs_args_0)$`)
+)
+
+// placeOf returns where the tensor of that name arises in a network of so many
+// layers. Besides the names of Trace it knows hidden_states.N, names with
+// something before "model." or without "model.", and those of transformers'
+// model debugger, X_outputs and X_inputs_args_0.
+func placeOf(name string, layers int) (p place, ok bool) {
+	if n := stateName.FindStringSubmatch(name); n != nil {
+		switch i, _ := strconv.Atoi(n[1]); {
+		case i == 0:
+			return place{-1, "embed_tokens"}, true
+		case i < layers:
+			return place{i - 1, blockOutput}, true
+		default:
+			return place{layers, "norm"}, i == layers // taken after the final norm
+		}
+	}
+	input := false
+	if n := debuggerName.FindStringSubmatch(name); n != nil {
+		name, input = n[1], n[2] != "outputs"
+	}
+	n := foreignName.FindStringSubmatch(name)
+	if n == nil {
+		return p, false
+	}
+	if name = n[1]; name != "lm_head" {
+		name = "model." + strings.TrimPrefix(name, "model.")
+	}
+	switch name {
+	case "model.embed_tokens":
+		p = place{-1, "embed_tokens"}
+	case "model.norm":
+		p = place{layers, "norm"}
+	case "lm_head":
+		p = place{layers, "lm_head"}
+	default:
+		n := layerName.FindStringSubmatch(name)
+		if n == nil {
+			return p, false
+		}
+		p.op = n[2]
+		if p.layer, _ = strconv.Atoi(n[1]); p.op == "" {
+			p.op = blockOutput
+		}
+		if p.layer >= layers || p.name() != name || !isStep(p.op) {
+			return p, false
+		}
+	}
+	if input {
+		return inputOf(p, layers)
+	}
+	return p, true
+}
+
+// inputOf returns where what the module at p reads arises, if it has a name.
+func inputOf(p place, layers int) (place, bool) {
+	switch p.op {
+	case "o_proj":
+		return place{p.layer, "context"}, true
+	case "post_attention_layernorm":
+		return place{p.layer, "attn_residual"}, true
+	case "down_proj":
+		return place{p.layer, "gated"}, true
+	case "norm":
+		return place{layers - 1, blockOutput}, true
+	case blockOutput:
+		return place{p.layer - 1, blockOutput}, p.layer > 0
+	}
+	return p, false
 }

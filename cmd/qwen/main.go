@@ -42,6 +42,14 @@ func commands() []command {
 		{"render", "", "a conversation (JSON on stdin) as the chat template writes it", []string{
 			`echo '[{"messages":[{"role":"user","content":"Hi"}],"add_generation_prompt":true}]' | qwen render`}, setupRender},
 		{"inspect", "", "every tensor: dtype, shape, statistics, and what looks wrong", []string{`qwen inspect -model DIR -layer 3`}, setupInspect},
+		{"trace", "[PROMPT]", "the forward pass with every intermediate, as safetensors", []string{
+			`qwen trace -model DIR -ids 9707,1879 -o ours.safetensors`,
+			`qwen trace -model DIR -only 'model.layers.0.*' -o layer0.safetensors "Hello"`}, setupTrace},
+		{"diff", "REFERENCE", "compare with a recording made elsewhere, and say what is wrong and why", []string{
+			`qwen diff -model DIR reference.safetensors`,
+			`qwen diff -model DIR -html report.html reference.safetensors`,
+			`qwen diff -model DIR -layer 3 -op self_attn reference.safetensors`,
+			`qwen diff -ours ours.safetensors reference.safetensors`}, setupDiff},
 		{"bench", "", "speed of prefill and decode, load time, memory", []string{`qwen bench -model DIR -prompt 512 -n 64`}, setupBench},
 	}
 }

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/bc1a8f18/qwen"
+)
+
+func setupDiff(f *flag.FlagSet) func([]string) error {
+	load := modelFlag(f)
+	ours := f.String("ours", "", "compare this `recording` with REFERENCE, instead of the model's own run; without -model nothing is computed")
+	rename := f.String("rename", "", "`file` with a JSON object of regular expressions and the names that replace what they match")
+	tolerance := f.Float64("tol", 0, "accept own errors up to this share of a tensor's largest number, and not only what rounding allows")
+	layer := f.Int("layer", -1, "judge only layer `N`, on the reference's input")
+	op := f.String("op", "", "judge only this `step`, on the reference's input: q_proj, self_attn, mlp, block, ...")
+	page := f.String("html", "", "write a page with charts to this `file`")
+	asJSON := f.Bool("json", false, "print one JSON document")
+	return func(args []string) error {
+		if len(args) != 1 {
+			return usageError("expected one REFERENCE")
+		}
+		var renames []qwen.Rename
+		if *rename != "" {
+			data, err := os.ReadFile(*rename)
+			if err != nil {
+				return err
+			}
+			if renames, err = qwen.ParseRenames(data); err != nil {
+				return fmt.Errorf("%s: %w", *rename, err)
+			}
+		}
+		reference, err := qwen.ReadRecording(args[0], renames...)
+		if err != nil {
+			return err
+		}
+		o := qwen.CompareOptions{Tolerance: *tolerance, Op: *op}
+		if *ours != "" {
+			if o.Ours, err = qwen.ReadRecording(*ours, renames...); err != nil {
+				return err
+			}
+		}
+		var m *qwen.Model
+		if *ours == "" || given(f, "model") {
+			if m, err = load(); err != nil {
+				return err
+			}
+			defer m.Close()
+			if *layer >= m.Config.Layers || *layer < 0 && given(f, "layer") {
+				return usageError(fmt.Sprintf("-layer %d, expected 0 to %d", *layer, m.Config.Layers-1))
+			}
+		}
+		if given(f, "layer") {
+			o.Layers = []int{*layer}
+		}
+		report, err := o.Compare(m, reference)
+		if err != nil {
+			return fmt.Errorf("%s: %s", args[0], oneLine(err.Error()))
+		}
+		if *page != "" {
+			if err := os.WriteFile(*page, []byte(report.HTML(args[0])), 0o644); err != nil {
+				return err
+			}
+		}
+		if *asJSON {
+			err = printJSON(report)
+		} else {
+			_, err = os.Stdout.WriteString(report.String())
+		}
+		if err == nil && report.Verdict != "match" {
+			return exitStatus(exitDiffers)
+		}
+		return err
+	}
+}

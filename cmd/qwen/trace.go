@@ -1,0 +1,82 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/bc1a8f18/qwen"
+)
+
+func setupTrace(f *flag.FlagSet) func([]string) error {
+	load := modelFlag(f)
+	idList := f.String("ids", "", "token `ids` instead of a prompt, as 1,2,3")
+	raw := f.Bool("raw", false, "PROMPT is the model's input as it is, without the chat template")
+	out := f.String("o", "", "safetensors `file` to write")
+	only := f.String("only", "*", "only the intermediates whose names match `glob`, such as 'model.layers.0.*'")
+	return func(args []string) error {
+		if (*idList == "") == (len(args) == 0) {
+			return usageError("expected a PROMPT or -ids, and not both")
+		}
+		if *out == "" {
+			return usageError("expected -o FILE")
+		}
+		if _, err := path.Match(*only, ""); err != nil {
+			return usageError("-only: found " + *only + ", expected a pattern such as 'model.layers.0.*'")
+		}
+		ids, err := parseIDs(*idList)
+		if err != nil {
+			return usageError("-ids: " + err.Error())
+		}
+		m, err := load()
+		if err != nil {
+			return err
+		}
+		defer m.Close()
+		if ids == nil {
+			if ids, err = promptIDs(m, strings.Join(args, " "), "", *raw, qwen.Options{}); err != nil {
+				return err
+			}
+		}
+		rec, err := m.Record(ids, func(name string) bool {
+			match, _ := path.Match(*only, name)
+			return match
+		})
+		if err != nil {
+			return err
+		}
+		if len(rec.Tensors) == 0 {
+			return errors.New("-only " + *only + ": no intermediate has such a name")
+		}
+		if err := writeRecording(*out, rec, map[string]string{"dtype": "float32", "engine": "qwen", "model_type": m.Config.ModelType}); err != nil {
+			return err
+		}
+		fmt.Fprintf(os.Stderr, "%s: %d tokens, %d tensors\n", *out, len(ids), len(rec.Tensors)+1)
+		return nil
+	}
+}
+
+// writeRecording writes a recording; a file that could not be finished is removed.
+func writeRecording(file string, rec *qwen.Recording, metadata map[string]string) (err error) {
+	out, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closed := out.Close(); err == nil {
+			err = closed
+		}
+		if err != nil {
+			os.Remove(file)
+		}
+	}()
+	w := bufio.NewWriterSize(out, 1<<20)
+	if err := qwen.WriteSafetensors(w, rec.All(), metadata); err != nil {
+		return err
+	}
+	return w.Flush()
+}

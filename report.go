@@ -1,0 +1,1128 @@
+package qwen
+
+// From a recording to a verdict. Compare judges every tensor of the reference in
+// the order of the data flow, names the first that is wrong, looks for the cause,
+// and follows the error through the layers. A Report is what `qwen diff` prints,
+// as text, as JSON, or as a page.
+//
+// Three traps are known here. A recording made in bf16 is full of differences,
+// none of which is a mistake: what its numbers can hold says how it was rounded,
+// and that much is allowed. The last of transformers' hidden_states is taken after
+// the final norm: called the last layer's output, it looks as if that layer were
+// wrong. And positions shifted by a constant change no hidden state, so that
+// nothing is said about them unless the rotated heads were recorded.
+//
+// Reference: none; the method is what people do by hand, see DEBUGGING.md.
+//
+// Next: simd_amd64.go
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+)
+
+// A Number is a float64 whose JSON is null where it is not finite.
+type Number float64
+
+// MarshalJSON writes null for NaN and infinities.
+func (n Number) MarshalJSON() ([]byte, error) {
+	if v := float64(n); math.IsNaN(v) || math.IsInf(v, 0) {
+		return []byte("null"), nil
+	}
+	return json.Marshal(float64(n))
+}
+
+// A Report says how a reference differs from a model.
+type Report struct {
+	Verdict  string         `json:"verdict"`  // match, differs, precision or mislabelled
+	First    *string        `json:"first"`    // the first tensor whose own error is beyond rounding
+	Cause    *string        `json:"cause"`    // the mistake that reproduces it, or unknown
+	Detail   string         `json:"detail"`   // in words
+	Value    *Number        `json:"value"`    // the constant that was fitted
+	Residual Number         `json:"residual"` // what the cause leaves unexplained: largest error by largest number
+	Tensors  []TensorReport `json:"tensors"`
+	Others   []Finding      `json:"others"` // further tensors that are wrong for other reasons
+	Growth   Growth         `json:"growth"`
+	Warnings []string       `json:"warnings"`
+}
+
+// A Finding is what was found out about one more tensor.
+type Finding struct {
+	First  string  `json:"first"`
+	Cause  string  `json:"cause"`
+	Detail string  `json:"detail"`
+	Value  *Number `json:"value"`
+}
+
+// A TensorReport compares one tensor of the reference: the first numbers are of
+// our whole chain against it, those called own of our step run on its inputs.
+type TensorReport struct {
+	Name        string `json:"name"`
+	MaxAbs      Number `json:"max_abs"`
+	RMS         Number `json:"rms"`
+	Relative    Number `json:"relative"` // max_abs by the largest number of the reference
+	Cosine      Number `json:"cosine"`
+	OwnMaxAbs   Number `json:"own_max_abs"`
+	OwnRelative Number `json:"own_relative"`
+	OwnExcess   Number `json:"own_excess"` // own error in units of what rounding allows
+	Status      string `json:"status"`     // ok, inherited, broken, missing or shape
+	Worst       []Spot `json:"worst"`      // where the own error is largest
+	Bias        Number `json:"bias"`       // mean of the own error's sign towards zero: rounding has about 0, truncation 1
+
+	positions []float64 // rms error of each token, by the rms of the token's row
+}
+
+// A Spot is one number that differs.
+type Spot struct {
+	Index     []int  `json:"index"`
+	Ours      Number `json:"ours"`
+	Reference Number `json:"reference"`
+	Ratio     Number `json:"ratio"` // reference by ours
+}
+
+// CompareOptions are the finer points of a comparison. The zero value compares
+// everything.
+type CompareOptions struct {
+	Ours      *Recording // compare this recording instead of the model's own run
+	Tolerance float64    // accept an own error up to this share of the tensor's largest number
+	Layers    []int      // judge only these layers
+	Op        string     // judge only this step: a name within the layer, self_attn or mlp
+}
+
+// Compare judges a recording of another implementation by the model m.
+//
+// It returns an error if the two cannot be compared: ids that are not in the
+// vocabulary, or tensors none of which has a name of TRACE's list.
+func Compare(m *Model, reference *Recording) (*Report, error) {
+	return CompareOptions{}.Compare(m, reference)
+}
+
+// Compare is Compare with options. m may be nil if Ours is given: then there are
+// no own errors and no causes, only differences.
+func (o CompareOptions) Compare(m *Model, reference *Recording) (*Report, error) {
+	k := &comparison{CompareOptions: o, m: m, rec: reference, report: &Report{Tensors: []TensorReport{}, Others: []Finding{}, Warnings: []string{}}}
+	if m == nil {
+		if o.Ours == nil {
+			return nil, errors.New("qwen: Compare: found no model and no recording of ours, expected one of them")
+		}
+		return k.recordings()
+	}
+	if err := m.checkInput(reference.IDs, m.NewCache()); err != nil {
+		return nil, err
+	}
+	if err := k.runOurs(); err != nil {
+		return nil, err
+	}
+	m.mu.RLock() // Close waits
+	defer m.mu.RUnlock()
+	if m.closed {
+		return nil, ErrClosed
+	}
+	k.plain = newPlain(m, reference.IDs)
+	if err := k.read(); err != nil {
+		return nil, err
+	}
+	if !k.sameIDs() {
+		k.judge()
+		k.explain()
+	}
+	k.finish()
+	return k.report, nil
+}
+
+// A comparison is one Compare at work.
+type comparison struct {
+	CompareOptions
+	*plain
+	m        *Model
+	rec      *Recording
+	report   *Report
+	ours     map[place][]float32 // our whole chain
+	subjects []*subject          // in the order of the data flow
+	rows     map[*subject]*TensorReport
+	broken   []*subject
+	soft     []*subject // beyond float32's rounding, within that of the reference
+	trapped  *subject   // the last layer's output that was taken after the final norm
+	level    precision  // how the reference as a whole is rounded
+}
+
+// runOurs fills in our chain: the model's run, or the other recording.
+func (k *comparison) runOurs() error {
+	k.ours = map[place][]float32{}
+	layers := k.m.Config.Layers
+	if k.Ours != nil {
+		for _, t := range k.Ours.Tensors {
+			if p, ok := placeOf(t.Name, layers); ok && k.ours[p] == nil {
+				x, err := numbers(t)
+				if err != nil {
+					return err
+				}
+				k.ours[p] = x
+			}
+		}
+		return nil
+	}
+	if k.Layers != nil || k.Op != "" {
+		return nil // steps alone need no chain
+	}
+	wanted := map[place]bool{}
+	for _, t := range k.rec.Tensors {
+		if p, ok := placeOf(t.Name, layers); ok {
+			wanted[p] = true
+		}
+	}
+	return k.m.Trace(k.rec.IDs, k.m.NewCache(), func(name string, shape []int, x []float32) {
+		if p, ok := placeOf(name, layers); ok && wanted[p] {
+			k.ours[p] = slices.Clone(x)
+		}
+	})
+}
+
+// sameIDs reports a difference of the ids of two recordings.
+func (k *comparison) sameIDs() (differ bool) {
+	if k.Ours == nil || slices.Equal(k.Ours.IDs, k.rec.IDs) {
+		return false
+	}
+	at := 0
+	for at < min(len(k.Ours.IDs), len(k.rec.IDs)) && k.Ours.IDs[at] == k.rec.IDs[at] {
+		at++
+	}
+	k.conclude("differs", "input_ids", "unknown", fmt.Sprintf("the ids differ from token %d on (%d and %d tokens): the tokenizers disagree, or the prompts do", at, len(k.Ours.IDs), len(k.rec.IDs)), nil)
+	return true
+}
+
+// conclude writes the verdict.
+func (k *comparison) conclude(verdict, first, cause, detail string, value *Number) {
+	r := k.report
+	r.Verdict, r.Detail, r.Value = verdict, detail, value
+	if first != "" {
+		r.First, r.Cause = &first, &cause
+	}
+}
+
+// read takes the reference's tensors apart: what they are, whether their shape
+// and their numbers can be right.
+func (k *comparison) read() error {
+	order := map[place]int{}
+	for i, p := range k.m.places() {
+		order[p] = i
+	}
+	k.rows = map[*subject]*TensorReport{}
+	unknown, low := []string{}, map[string]int{}
+	for _, t := range k.rec.Tensors {
+		p, ok := placeOf(t.Name, k.m.Config.Layers)
+		if _, known := order[p]; !ok || !known {
+			if !debuggerName.MatchString(t.Name) {
+				unknown = append(unknown, clip(t.Name))
+			}
+			continue
+		}
+		x, err := numbers(t)
+		if err != nil {
+			return err
+		}
+		shape := k.m.shape(p, len(k.ids))
+		x, ok = fitShape(x, t.Shape, shape)
+		s := &subject{place: p, name: t.Name, width: shape[len(shape)-1], prec: single}
+		row := &TensorReport{Name: t.Name, Status: "ok", Worst: []Spot{}}
+		k.rows[s] = row
+		k.subjects = append(k.subjects, s)
+		if !ok {
+			row.Status = "shape"
+			k.report.Warnings = append(k.report.Warnings, fmt.Sprintf("%s: found shape %s, expected %v", t.Name, shapeText(t.Shape), shape))
+			continue
+		}
+		s.want = wide(x)
+		if p.op != "embed_tokens" {
+			s.prec = fingerprint(x)
+			low[s.prec.cause]++
+		}
+		if k.ref[p] == nil || t.Name == p.name() {
+			k.ref[p] = s.want
+		}
+	}
+	if len(k.subjects) == 0 {
+		return fmt.Errorf("qwen: the recording: found no tensor whose name is known (first: %s), expected names such as model.layers.0.input_layernorm; see -rename", strings.Join(unknown[:min(3, len(unknown))], ", "))
+	}
+	if len(unknown) > 0 {
+		k.report.Warnings = append(k.report.Warnings, fmt.Sprintf("%d names are not known and were left out: %s", len(unknown), strings.Join(unknown[:min(5, len(unknown))], ", ")))
+	}
+	k.level = single
+	for _, l := range []precision{brain, half} {
+		if 2*low[l.cause] > low[single.cause]+low[brain.cause]+low[half.cause] {
+			k.level = l
+		}
+	}
+	for _, s := range k.subjects { // in a recording that is rounded, no tensor is better than the rest
+		if k.level.unit > s.prec.unit && s.op != "embed_tokens" {
+			s.prec = k.level
+		}
+	}
+	slices.SortStableFunc(k.subjects, func(a, b *subject) int { return cmp.Compare(order[a.place], order[b.place]) })
+	return nil
+}
+
+// fitShape returns x as shape wants it: a batch of one is dropped, heads and
+// headDim may be one dimension, and [heads, seq, headDim] is turned round.
+func fitShape(x []float32, found, want []int) (_ []float32, ok bool) {
+	for len(found) > 1 && found[0] == 1 && len(found) > len(want)-1 && !slices.Equal(found, want) {
+		found = found[1:]
+	}
+	if slices.Equal(found, want) {
+		return x, true
+	}
+	if len(want) == 3 {
+		if slices.Equal(found, []int{want[0], want[1] * want[2]}) {
+			return x, true
+		}
+		if slices.Equal(found, []int{want[1], want[0], want[2]}) {
+			seq, heads, n := want[0], want[1], want[2]
+			y := make([]float32, len(x))
+			for t := range seq {
+				for h := range heads {
+					copy(y[(t*heads+h)*n:(t*heads+h+1)*n], x[(h*seq+t)*n:])
+				}
+			}
+			return y, true
+		}
+	} else if len(found) == 3 && len(want) == 2 && found[0] == want[0] && found[1]*found[2] == want[1] {
+		return x, true
+	}
+	return nil, false
+}
+
+// fingerprint returns the precision whose numbers are all that x holds.
+func fingerprint(x []float32) precision {
+	isBrain, isHalf, some := true, true, false
+	for _, v := range x {
+		isBrain = isBrain && math.Float32bits(v)&0xffff == 0
+		isHalf = isHalf && (roundF16(float64(v)) == float64(v) || !finite(v))
+		some = some || v != 0 && v != 1
+		if !isBrain && !isHalf {
+			return single
+		}
+	}
+	switch {
+	case !some:
+		return single
+	case isBrain:
+		return brain
+	}
+	return half
+}
+
+// judged says whether a tensor is to be judged.
+func (k *comparison) judged(p place) bool {
+	if k.Layers != nil && !slices.Contains(k.Layers, p.layer) {
+		return false
+	}
+	op := strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(k.Op, "model."), "self_attn."), "mlp.")
+	switch op {
+	case "":
+		return true
+	case "self_attn":
+		return p.op == "o_proj"
+	case "mlp":
+		return p.op == "down_proj"
+	case "block":
+		return p.op == blockOutput
+	}
+	return p.op == op
+}
+
+// hide takes what lies inside of the part to be judged out of the inputs, so that
+// attention, FFN or block run as one.
+func (k *comparison) hide() {
+	for p := range k.ref {
+		inside := parent(p.op) == k.Op+"." && p.op != "o_proj" && p.op != "down_proj"
+		if k.Op == "block" {
+			inside = p.layer >= 0 && p.layer < k.m.Config.Layers && p.op != blockOutput
+		}
+		if inside {
+			delete(k.ref, p)
+		}
+	}
+}
+
+// judge measures every tensor: our chain against it, and our step alone.
+func (k *comparison) judge() {
+	k.hide()
+	kept := k.subjects[:0]
+	for _, s := range k.subjects {
+		if k.judged(s.place) {
+			kept = append(kept, s)
+		}
+	}
+	k.subjects = kept
+	for _, s := range k.subjects {
+		row := k.rows[s]
+		if s.want == nil {
+			continue
+		}
+		k.chain(s, row)
+		k.own(s, row)
+		if row.Status == "broken" && s.op == blockOutput && s.layer == k.m.Config.Layers-1 && k.isTrap(s) {
+			k.trapped = s
+			delete(k.ref, s.place)
+			clear(k.memo)
+			clear(k.deps)
+		}
+	}
+}
+
+// chain compares the whole chains.
+func (k *comparison) chain(s *subject, row *TensorReport) {
+	ours := k.ours[s.place]
+	if len(ours) != len(s.want) {
+		row.MaxAbs, row.RMS, row.Relative, row.Cosine = Number(math.NaN()), Number(math.NaN()), Number(math.NaN()), Number(math.NaN())
+		return
+	}
+	var most, square, largest, aa, bb, ab float64
+	for i, w := range s.want {
+		v := float64(ours[i])
+		d := math.Abs(v - w)
+		if math.IsNaN(d) {
+			d = math.Inf(1)
+		}
+		most, square, largest = max(most, d), square+d*d, max(largest, math.Abs(w))
+		aa, bb, ab = aa+v*v, bb+w*w, ab+v*w
+	}
+	row.MaxAbs, row.RMS = Number(most), Number(math.Sqrt(square/float64(len(s.want))))
+	if row.Relative = Number(most / largest); most == 0 {
+		row.Relative = 0
+	}
+	if row.Cosine = Number(ab / math.Sqrt(aa*bb)); aa == 0 && bb == 0 {
+		row.Cosine = 1
+	}
+	seq := len(k.ids)
+	if s.op == "probs" {
+		return
+	}
+	n := len(s.want) / seq
+	for t := range seq {
+		var e, size float64
+		for i := t * n; i < (t+1)*n; i++ {
+			d := float64(ours[i]) - s.want[i]
+			e, size = e+d*d, size+s.want[i]*s.want[i]
+		}
+		row.positions = append(row.positions, math.Sqrt(e/max(size, 1e-300)))
+	}
+}
+
+// own judges our step, run on the reference's inputs.
+func (k *comparison) own(s *subject, row *TensorReport) {
+	y := k.run(exact, nil).compute(s.place)
+	s.cone = k.cone(s.place)
+	z := k.run(single, nil).compute(s.place)
+	ruler := noise(y, z, s.width, single)
+	s.own = ruler.distance(y, s.want)
+	row.OwnMaxAbs, row.OwnExcess = Number(s.own.max), Number(s.own.excess)
+	if row.OwnRelative = Number(s.own.max / s.own.size); s.own.max == 0 {
+		row.OwnRelative = 0
+	}
+	row.Bias = Number(bias(y, s.want))
+	row.Worst = worst(y, s.want, k.m.shape(s.place, len(k.ids)))
+	switch {
+	case k.accepted(s):
+	case s.prec.unit > single.unit && k.explainedBy(s, y, s.prec):
+		k.soft = append(k.soft, s)
+	default:
+		row.Status = "broken"
+		k.broken = append(k.broken, s)
+	}
+}
+
+// accepted says whether the own error needs no explanation.
+func (k *comparison) accepted(s *subject) bool {
+	return s.own.excess <= 1 || s.own.max <= k.Tolerance*s.own.size
+}
+
+// explainedBy says whether rounding to prec explains the own error. It sets the
+// subject's error in the units of that rounding.
+func (k *comparison) explainedBy(s *subject, y []float64, prec precision) bool {
+	z := k.run(prec, nil).compute(s.place)
+	s.own = noise(y, z, s.width, prec).distance(y, s.want)
+	return s.own.excess <= 1
+}
+
+// bias is 1 if every error of the reference makes its number smaller, -1 if
+// larger.
+func bias(ours, want []float64) float64 {
+	n, sum := 0, 0
+	for i, w := range want {
+		if d := w - ours[i]; d != 0 && ours[i] != 0 {
+			n++
+			if (d > 0) == (ours[i] > 0) {
+				sum--
+			} else {
+				sum++
+			}
+		}
+	}
+	return float64(sum) / float64(max(n, 1))
+}
+
+// worst returns the three numbers that differ most.
+func worst(ours, want []float64, shape []int) []Spot {
+	var at []int
+	off := func(i int) float64 {
+		if d := math.Abs(ours[i] - want[i]); !math.IsNaN(d) {
+			return d
+		}
+		return math.Inf(1)
+	}
+	for i := range want {
+		if len(at) < 3 || off(i) > off(at[len(at)-1]) {
+			at = append(at, i)
+			slices.SortStableFunc(at, func(a, b int) int { return -cmp.Compare(off(a), off(b)) })
+			at = at[:min(3, len(at))]
+		}
+	}
+	spots := []Spot{}
+	for _, i := range at {
+		index, rest := make([]int, len(shape)), i
+		for d := len(shape) - 1; d >= 0; d-- {
+			index[d], rest = rest%shape[d], rest/shape[d]
+		}
+		spots = append(spots, Spot{index, Number(ours[i]), Number(want[i]), Number(want[i] / ours[i])})
+	}
+	return spots
+}
+
+// isTrap says whether the last layer's output was taken after the final norm: the
+// norm of what the layer makes is what is recorded, and what follows does not
+// read it.
+func (k *comparison) isTrap(s *subject) bool {
+	for i := range mistakes {
+		if m := &mistakes[i]; m.cause == "hidden-state-after-final-norm" {
+			ruler := k.ruler(s)
+			if _, ok := k.fitted(s, patch{m, []string{blockOutput}, s.layer, 0}, ruler); !ok {
+				return false
+			}
+		}
+	}
+	for _, t := range k.subjects {
+		if t.op == "norm" && t.want != nil && t.name == t.place.name() {
+			y := k.run(exact, nil).compute(t.place)
+			return noise(y, k.run(t.prec, nil).compute(t.place), t.width, t.prec).distance(y, t.want).excess > 1
+		}
+	}
+	return true
+}
+
+// ruler is the yardstick of a subject as it was judged.
+func (k *comparison) ruler(s *subject) yardstick {
+	y := k.run(exact, nil).compute(s.place)
+	ruler := noise(y, k.run(s.prec, nil).compute(s.place), s.width, s.prec)
+	s.own = ruler.distance(y, s.want)
+	return ruler
+}
+
+// explain looks for the cause and writes the verdict.
+func (k *comparison) explain() {
+	broken := slices.DeleteFunc(k.broken, func(s *subject) bool { return s == k.trapped })
+	for _, s := range k.subjects {
+		if s.want == nil && (len(broken) == 0 || k.before(s, broken[0])) {
+			k.conclude("differs", s.name, "unknown", s.name+" has another shape than the config gives it ("+strings.Join(k.report.Warnings, "; ")+")", nil)
+			return
+		}
+	}
+	switch {
+	case len(broken) > 0:
+		k.differs(broken)
+	case k.trapped != nil:
+		k.conclude("mislabelled", k.trapped.name, "hidden-state-after-final-norm",
+			k.trapped.name+" holds the last layer's output after the final norm (as the last of transformers' hidden_states does); the layer itself is right", nil)
+	case len(k.soft) > 0:
+		k.precision(k.soft, k.soft[0].prec)
+	default:
+		k.conclude("match", "", "", fmt.Sprintf("%d tensors agree to rounding", len(k.subjects)), nil)
+		k.report.Cause = nil
+	}
+}
+
+// before says whether a comes before b in the data flow.
+func (k *comparison) before(a, b *subject) bool {
+	return slices.Index(k.subjects, a) < slices.Index(k.subjects, b)
+}
+
+// precision concludes that rounding explains everything.
+func (k *comparison) precision(all []*subject, prec precision) {
+	name := map[string]string{brain.cause: "bfloat16", half.cause: "float16"}[prec.cause]
+	detail := fmt.Sprintf("rounding to %s explains every difference (%d tensors); nothing else is wrong", name, len(all))
+	one := 0.0
+	for _, s := range all {
+		k.rows[s].Status = "broken"
+		one += float64(k.rows[s].Bias) / float64(len(all))
+	}
+	if one > 0.5 {
+		detail += "; the errors all point towards zero, as if bits were cut off and not rounded"
+	}
+	k.conclude("precision", all[0].name, prec.cause, detail, nil)
+	k.report.Residual = k.rows[all[0]].OwnRelative
+}
+
+// differs looks for the cause of the first broken tensor, and then whether it is
+// the cause of the others.
+func (k *comparison) differs(broken []*subject) {
+	first := broken[0]
+	if n := nonFinite(first.want); n > 0 {
+		k.conclude("differs", first.name, "unknown", fmt.Sprintf("%d of its numbers are NaN or Inf, and what it was made of is finite", n), nil)
+		return
+	}
+	f, ties, ok := k.cause(first)
+	if !ok {
+		if prec, all := k.coarseRounding(broken); all {
+			k.precision(broken, prec)
+			return
+		}
+		k.conclude("differs", first.name, "unknown", k.unknown(first), nil)
+		k.others(broken[1:], nil)
+		return
+	}
+	detail := k.describe(f, first)
+	explained, rest := k.others(broken[1:], &f)
+	detail += k.extent(f, first, explained, rest)
+	if len(ties) > 0 {
+		detail += "; from what was recorded this cannot be told from " + strings.Join(ties, ", nor from ")
+	}
+	if k.trapped != nil {
+		detail += "; besides, " + k.trapped.name + " was taken after the final norm"
+	}
+	k.conclude("differs", first.name, f.cause, detail, f.number())
+	k.report.Residual = Number(f.residual.max / f.residual.size)
+}
+
+// number is the fitted constant, nil if there is none.
+func (f finding) number() *Number {
+	if f.fit == asTried {
+		return nil
+	}
+	v := Number(f.value)
+	return &v
+}
+
+func nonFinite(x []float64) (n int) {
+	for _, v := range x {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			n++
+		}
+	}
+	return n
+}
+
+// cause returns the mistake that explains a subject best, and what other causes
+// explain it as well.
+func (k *comparison) cause(s *subject) (f finding, ties []string, ok bool) {
+	found := k.find(s, k.ruler(s))
+	if len(found) == 0 {
+		return k.guessHead(s)
+	}
+	best := found[0].residual.yards
+	for _, g := range found {
+		best = min(best, g.residual.yards)
+	}
+	found = slices.DeleteFunc(found, func(g finding) bool { return g.residual.yards > 3*best+0.5 })
+	f = k.mostConsistent(s, found)
+	for _, g := range found {
+		text := g.cause + " (" + k.describe(g, s) + ")"
+		if g.cause != f.cause && !slices.ContainsFunc(ties, func(t string) bool { return strings.HasPrefix(t, g.cause+" ") }) {
+			ties = append(ties, text)
+		}
+	}
+	return k.refined(s, f), ties[:min(3, len(ties))], true
+}
+
+// mostConsistent chooses among findings by what they say of the layer's other
+// tensors: a mistake must show in all that it reaches.
+func (k *comparison) mostConsistent(s *subject, found []finding) finding {
+	best, most := found[0], math.MinInt
+	for _, f := range found {
+		score := 0
+		for _, t := range k.subjects {
+			if t == s || t.want == nil || t.cone == nil || t.layer != s.layer || !slices.ContainsFunc(t.cone, f.hits) {
+				continue
+			}
+			y, ok := k.try(t, f.patch, exact)
+			z, _ := k.try(t, f.patch, t.prec)
+			if ok && noise(y, z, t.width, t.prec).distance(y, t.want).excess <= 1 {
+				score++
+			} else {
+				score--
+			}
+		}
+		if score > most {
+			best, most = f, score
+		}
+	}
+	return best
+}
+
+// refined looks at the neighbours of a finding, which may tell more.
+func (k *comparison) refined(s *subject, f finding) finding {
+	rename := func(cause string) finding {
+		for i := range mistakes {
+			if mistakes[i].cause == cause {
+				m := mistakes[i]
+				m.names, m.fit, m.tries = nil, f.fit, nil
+				f.mistake = &m
+				return f
+			}
+		}
+		return f
+	}
+	switch {
+	case f.cause == "rope-theta":
+		return k.thetaOrWidth(s, f)
+	case f.cause == "wrong-weight" && (s.op == "gate_proj" || s.op == "up_proj") && len(s.cone) == 1:
+		other := place{s.layer, map[string]string{"gate_proj": "up_proj", "up_proj": "gate_proj"}[s.op]}
+		if k.callOf(s, f.patch).otherLinear() == other && k.isBroken(other) {
+			f.value = 0
+			return rename("gate-up-swapped")
+		}
+	case f.cause == "qk-norm-swapped" && len(s.cone) == 1:
+		if other := (place{s.layer, map[string]string{"q_norm": "k_norm", "k_norm": "q_norm"}[s.op]}); k.isFine(other) {
+			return rename("norm-wrong-weight").saying("the norm has the weight of " + other.name())
+		}
+	case f.cause == "qk-norm-missing":
+		if k.normComesLater(s) {
+			return rename("qk-norm-after-rope")
+		}
+	}
+	return f
+}
+
+// saying is f with another description.
+func (f finding) saying(text string) finding {
+	m := *f.mistake
+	m.says, m.names = strings.ReplaceAll(text, "%", "%%"), nil
+	f.mistake = &m
+	return f
+}
+
+func (k *comparison) isBroken(p place) bool {
+	return slices.ContainsFunc(k.broken, func(s *subject) bool { return s.place == p })
+}
+
+// isFine says whether p was recorded and judged to be right.
+func (k *comparison) isFine(p place) bool {
+	return k.ref[p] != nil && !k.isBroken(p)
+}
+
+// normComesLater says whether a q or k norm that seems to be missing is applied
+// to the rotated heads.
+func (k *comparison) normComesLater(s *subject) bool {
+	for _, t := range k.broken {
+		if t.layer != s.layer || t == s {
+			continue
+		}
+		r := k.run(exact, nil)
+		normed := func(op string) []float64 {
+			w := wide(k.m.norm(place{s.layer, op[:1] + "_norm"}))
+			return (&call{r, place{s.layer, op}}).rms(r.input(place{s.layer, op}), w, float64(k.m.Config.Eps), false)
+		}
+		var y []float64
+		switch c := (&call{r, t.place}); t.op {
+		case "q_rope", "k_rope":
+			x := c.turn(c.get(t.op[:1]+"_proj"), c.halves(c.frequencies()), 0)
+			y = c.rms(x, wide(k.m.norm(place{s.layer, t.op[:1] + "_norm"})), c.eps(), false)
+		case "probs":
+			y = c.attend(normed("q_rope"), normed("k_rope"), c.scale(), causal, c.group)
+		default:
+			continue
+		}
+		if k.ruler(t).distance(y, t.want).excess <= 2 {
+			return true
+		}
+	}
+	return false
+}
+
+// thetaOrWidth decides what to call frequencies that are another theta's: that,
+// if it is a round number, or else those of heads of another width, if that is a
+// whole number.
+func (k *comparison) thetaOrWidth(s *subject, f finding) finding {
+	c := k.m.Config
+	width := float64(c.HeadDim) * math.Log(c.RoPE.Theta) / math.Log(f.value)
+	whole := math.Round(width)
+	isWhole := math.Abs(width-whole) < 2e-3*whole && c.RoPE.Type == "default"
+	if isWhole {
+		f = f.saying(fmt.Sprintf("theta is %.6g, or the frequencies are made for heads of %g: these are the same numbers", f.value, whole))
+	}
+	if isWhole && roundTo(f.value, 2) != f.value {
+		m := *f.mistake
+		m.cause, m.fit = "rope-dim", asCount
+		f.mistake, f.value = &m, whole
+	}
+	return f
+}
+
+// guessHead names a head that no matrix of the checkpoint is, where the config
+// ties it to the embedding and the logits have nothing to do with that.
+func (k *comparison) guessHead(s *subject) (f finding, ties []string, ok bool) {
+	if s.op != "lm_head" || len(s.cone) > 1 || !k.m.Config.TieEmbeddings {
+		return f, nil, false
+	}
+	y := k.run(exact, nil).compute(s.place)
+	var aa, bb, ab float64
+	for i, w := range s.want {
+		aa, bb, ab = aa+y[i]*y[i], bb+w*w, ab+y[i]*w
+	}
+	if math.Abs(ab) > 0.5*math.Sqrt(aa*bb) {
+		return f, nil, false
+	}
+	m := &mistake{cause: "head-not-tied", says: "the logits have nothing to do with the embedding, which the config ties the head to: another head was used, or an untrained one"}
+	return finding{patch: patch{m, []string{"lm_head"}, s.layer, 0}, residual: s.own}, nil, true
+}
+
+// coarseRounding says whether rounding inside of what was recorded explains all
+// that is broken, although the recorded numbers themselves are not rounded.
+func (k *comparison) coarseRounding(broken []*subject) (precision, bool) {
+	for _, prec := range []precision{half, brain} {
+		all, some := true, 0
+		for _, s := range broken {
+			y := k.run(exact, nil).compute(s.place)
+			d := noise(y, k.run(prec, nil).compute(s.place), s.width, prec).distance(y, s.want)
+			if all = d.excess <= 1; !all {
+				break
+			}
+			if d.yards > 0.05 {
+				some++
+			}
+		}
+		if all && 2*some >= len(broken) {
+			return prec, true
+		}
+	}
+	return precision{}, false
+}
+
+// describe says what a finding is.
+func (k *comparison) describe(f finding, s *subject) string {
+	text := f.says(k.plain, s)
+	if len(s.cone) > 1 && len(f.ops) > 0 {
+		text += ", in " + strings.Join(f.ops, ", ")
+	}
+	return text
+}
+
+// extent says where else the cause holds.
+func (k *comparison) extent(f finding, s *subject, explained []*subject, rest int) string {
+	layers := map[int]bool{}
+	for _, t := range append(explained, s) {
+		for _, p := range t.cone { // where it was made
+			if p.layer >= 0 && p.layer < k.m.Config.Layers && (len(t.cone) == 1 || slices.Contains(f.ops, p.op)) {
+				layers[p.layer] = true
+			}
+		}
+	}
+	text := ""
+	switch {
+	case len(layers) == 0:
+	case f.layer == everyLayer || len(layers) == k.m.Config.Layers && len(layers) > 1:
+		text = ", in every layer"
+	case len(layers) == 1:
+		text = fmt.Sprintf(", in layer %d", slices.Collect(maps.Keys(layers))[0])
+	default:
+		text = fmt.Sprintf(", in %d of %d layers", len(layers), k.m.Config.Layers)
+	}
+	if len(explained)+rest > 0 {
+		text += fmt.Sprintf("; %d of %d other broken tensors are explained by it", len(explained), len(explained)+rest)
+	}
+	return text
+}
+
+// unknown describes a tensor that no known mistake reproduces.
+func (k *comparison) unknown(s *subject) string {
+	text := fmt.Sprintf("own error %.2g of %.3g, and none of the %d known mistakes reproduces it", s.own.max, s.own.size, len(mistakes))
+	if len(s.cone) > 1 {
+		text += fmt.Sprintf("; it was recorded as one of %d steps: record what lies between", len(s.cone))
+	}
+	return text
+}
+
+// others sorts the further broken tensors into those that the same mistake
+// explains and the rest, and looks for the causes of a few of the rest.
+func (k *comparison) others(broken []*subject, f *finding) (explained []*subject, rest int) {
+	var known []*finding
+	if f != nil {
+		known = append(known, f)
+	}
+	searches := 4
+	for _, s := range broken {
+		at := slices.IndexFunc(known, func(f *finding) bool { return k.same(s, f) })
+		switch {
+		case at == 0 && f != nil:
+			explained = append(explained, s)
+			continue
+		case at >= 0:
+			rest++
+			continue
+		}
+		rest++
+		if searches--; searches < 0 || nonFinite(s.want) > 0 {
+			continue
+		}
+		o := Finding{First: s.name, Cause: "unknown", Detail: ""}
+		if g, _, ok := k.cause(s); ok {
+			known = append(known, &g)
+			o.Cause, o.Detail, o.Value = g.cause, k.describe(g, s), g.number()
+		} else {
+			o.Detail = k.unknown(s)
+		}
+		k.report.Others = append(k.report.Others, o)
+	}
+	return explained, rest
+}
+
+// same says whether the mistake of f, made in any of its steps, explains s too.
+func (k *comparison) same(s *subject, f *finding) bool {
+	for i := range mistakes {
+		m := &mistakes[i]
+		if m.cause != f.cause && !(f.cause == "gate-up-swapped" && m.cause == "wrong-weight") && !(f.cause == "rope-dim" && m.cause == "rope-theta") {
+			continue
+		}
+		ruler := k.ruler(s)
+		for _, ops := range m.sites(s.cone) {
+			for _, layer := range layersOf(ops, s.cone) {
+				a := patch{m, ops, layer, f.value}
+				if m.cause == f.cause && k.reproduces(s, a, ruler) {
+					return true
+				}
+				if m.fit != asTried && m.cause == f.cause {
+					continue // the constant must be the same
+				}
+				if g, ok := k.fitted(s, a, ruler); ok && (g.cause == f.cause || m.cause != "rope-theta") {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// reproduces says whether the mistake with its constant explains s.
+func (k *comparison) reproduces(s *subject, a patch, ruler yardstick) bool {
+	y, ok := k.try(s, a, exact)
+	if !ok || ruler.distance(y, s.want).yards > enough(s.prec)*s.own.yards {
+		return false
+	}
+	z, _ := k.try(s, a, s.prec)
+	return noise(y, z, s.width, s.prec).distance(y, s.want).excess <= 1
+}
+
+// Growth follows the error through the layers.
+type Growth struct {
+	Layers   []LayerGrowth `json:"layers"`
+	Fit      string        `json:"fit"`      // bounded, linear or exponential; "" with fewer than three layers
+	Rate     Number        `json:"rate"`     // error added by a layer, or its factor
+	Expected Number        `json:"expected"` // the fit's value after the last layer
+}
+
+// LayerGrowth is one block output: the error of our chain against the reference,
+// by the reference's size, and how much the layer changes the stream.
+type LayerGrowth struct {
+	Name       string `json:"name"`
+	Error      Number `json:"error"`       // rms of the difference by rms of the reference
+	Increase   Number `json:"increase"`    // by the error of the layer before
+	Own        Number `json:"own"`         // largest own error by largest number
+	ChangeMean Number `json:"change_mean"` // ‖out-in‖, mean over the tokens
+	ChangeMax  Number `json:"change_max"`  // and the largest
+
+	positions []float64
+}
+
+// finish fills in what remains: tensors that are missing, statuses, growth.
+func (k *comparison) finish() {
+	r := k.report
+	recorded := map[place]bool{}
+	for _, s := range k.subjects {
+		recorded[s.place] = true
+	}
+	at, wrong := 0, false
+	for _, p := range k.m.places() {
+		if !recorded[p] {
+			if k.judged(p) {
+				none := Number(math.NaN())
+				r.Tensors = append(r.Tensors, TensorReport{p.name(), none, none, none, none, none, none, none, "missing", []Spot{}, none, nil})
+			}
+			continue
+		}
+		for ; at < len(k.subjects) && k.subjects[at].place == p; at++ {
+			row := *k.rows[k.subjects[at]]
+			if row.Status == "ok" && wrong && float64(row.MaxAbs) > 1e-5*k.subjects[at].own.size {
+				row.Status = "inherited"
+			}
+			wrong = wrong || row.Status == "broken"
+			r.Tensors = append(r.Tensors, row)
+		}
+	}
+	k.measureGrowth()
+}
+
+// measureGrowth fills in the growth of the error over the block outputs.
+func (k *comparison) measureGrowth() {
+	g := &k.report.Growth
+	g.Layers = []LayerGrowth{}
+	var before []float64
+	done := map[place]bool{}
+	for _, s := range k.subjects {
+		if s.want == nil || done[s.place] || s.op != blockOutput && s.op != "embed_tokens" {
+			continue
+		}
+		done[s.place] = true
+		row, square := k.rows[s], 0.0
+		for _, v := range s.want {
+			square += v * v
+		}
+		l := LayerGrowth{Name: s.name, Error: row.RMS / Number(math.Sqrt(square/float64(len(s.want)))), Own: row.OwnRelative, positions: row.positions}
+		if n := len(g.Layers); n > 0 && g.Layers[n-1].Error > 0 {
+			l.Increase = l.Error / g.Layers[n-1].Error
+		}
+		if before != nil {
+			l.ChangeMean, l.ChangeMax = change(before, s.want, s.width)
+		}
+		before = s.want
+		g.Layers = append(g.Layers, l)
+	}
+	g.fit()
+}
+
+// change returns the mean and the largest length of a token's change.
+func change(in, out []float64, width int) (mean, most Number) {
+	rows := len(out) / width
+	for t := range rows {
+		sum := 0.0
+		for i := t * width; i < (t+1)*width; i++ {
+			sum += (out[i] - in[i]) * (out[i] - in[i])
+		}
+		mean, most = mean+Number(math.Sqrt(sum)/float64(rows)), max(most, Number(math.Sqrt(sum)))
+	}
+	return mean, most
+}
+
+// fit describes the error after layer i by e, e + rate*i or e * rate^i, whichever
+// comes closest: bounded unless one of the others halves the squares.
+func (g *Growth) fit() {
+	var x, y, ln []float64
+	for i, l := range g.Layers {
+		if e := float64(l.Error); e > 0 && !math.IsInf(e, 0) {
+			x, y, ln = append(x, float64(i)), append(y, e), append(ln, math.Log(e))
+		}
+	}
+	if len(x) < 3 {
+		return
+	}
+	flat := squares(x, ln, func(float64) float64 { return mean(ln) })
+	a, b := line(x, y)
+	straight := squares(x, ln, func(v float64) float64 { return math.Log(max(a+b*v, 1e-300)) })
+	c, d := line(x, ln)
+	curved := squares(x, ln, func(v float64) float64 { return c + d*v })
+	last := x[len(x)-1]
+	switch {
+	case b > 0 && straight < flat/2 && straight <= curved:
+		g.Fit, g.Rate, g.Expected = "linear", Number(b), Number(a+b*last)
+	case d > 0 && curved < flat/2:
+		g.Fit, g.Rate, g.Expected = "exponential", Number(math.Exp(d)), Number(math.Exp(c+d*last))
+	default:
+		g.Fit, g.Expected = "bounded", Number(math.Exp(mean(ln)))
+	}
+}
+
+// line fits y = a + b*x.
+func line(x, y []float64) (a, b float64) {
+	mx, my, xx, xy := mean(x), mean(y), 0.0, 0.0
+	for i := range x {
+		xx, xy = xx+(x[i]-mx)*(x[i]-mx), xy+(x[i]-mx)*(y[i]-my)
+	}
+	b = xy / xx
+	return my - b*mx, b
+}
+
+func mean(x []float64) (m float64) {
+	for _, v := range x {
+		m += v / float64(len(x))
+	}
+	return m
+}
+
+// squares returns the sum of the squared errors of f.
+func squares(x, y []float64, f func(float64) float64) (sum float64) {
+	for i := range x {
+		sum += (y[i] - f(x[i])) * (y[i] - f(x[i]))
+	}
+	return sum
+}
+
+// recordings compares two recordings without a model: differences, no causes.
+func (k *comparison) recordings() (*Report, error) {
+	tolerance := cmp.Or(k.Tolerance, 1e-4)
+	ours := map[string]Tensor{}
+	for _, t := range k.Ours.Tensors {
+		ours[t.Name] = t
+	}
+	r := k.report
+	defer func() { r.Growth.Layers = []LayerGrowth{} }()
+	if k.sameIDs() {
+		return r, nil
+	}
+	layers := 0
+	for _, t := range k.rec.Tensors {
+		if n := layerName.FindStringSubmatch(t.Name); n != nil {
+			var i int
+			fmt.Sscan(n[1], &i)
+			layers = max(layers, i+1)
+		}
+	}
+	rank := func(t Tensor) int {
+		p, ok := placeOf(t.Name, layers)
+		if !ok {
+			return math.MaxInt
+		}
+		return (p.layer+1)*len(steps) + slices.IndexFunc(steps, func(s step) bool { return s.op == p.op })
+	}
+	all := slices.Clone(k.rec.Tensors)
+	slices.SortStableFunc(all, func(a, b Tensor) int { return cmp.Compare(rank(a), rank(b)) })
+	for _, t := range all {
+		row := TensorReport{Name: t.Name, Status: "ok", Worst: []Spot{}, OwnMaxAbs: Number(math.NaN()), OwnRelative: Number(math.NaN()), OwnExcess: Number(math.NaN())}
+		o, ok := ours[t.Name]
+		x, err := numbers(t)
+		if err != nil {
+			return nil, err
+		}
+		var y []float32
+		if ok {
+			if y, err = numbers(o); err != nil {
+				return nil, err
+			}
+		}
+		switch {
+		case !ok:
+			row.Status = "missing"
+		case len(x) != len(y):
+			row.Status = "shape"
+		default:
+			k.plain = &plain{ids: k.rec.IDs}
+			k.ours = map[place][]float32{{}: y}
+			k.chain(&subject{want: wide(x)}, &row)
+			row.positions = nil
+			if !(float64(row.Relative) <= tolerance) {
+				if row.Status = "inherited"; r.First == nil {
+					row.Status = "broken"
+					k.conclude("differs", t.Name, "unknown", fmt.Sprintf("the first tensor that differs by more than %g of its largest number; without a model (-model) nothing is known of its cause", tolerance), nil)
+				}
+			}
+		}
+		r.Tensors = append(r.Tensors, row)
+	}
+	if r.First == nil {
+		k.conclude("match", "", "", fmt.Sprintf("no tensor differs by more than %g of its largest number", tolerance), nil)
+	}
+	return r, nil
+}
