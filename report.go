@@ -229,7 +229,7 @@ func (k *comparison) read() error {
 		}
 		shape := k.m.shape(p, len(k.ids))
 		x, ok = fitShape(x, t.Shape, shape)
-		s := &subject{place: p, name: t.Name, width: shape[len(shape)-1], prec: single}
+		s := &subject{place: p, name: t.Name, width: shape[len(shape)-1], prec: inFloat32}
 		row := &TensorReport{Name: t.Name, Status: "ok", Worst: []Spot{}}
 		k.rows[s] = row
 		k.subjects = append(k.subjects, s)
@@ -253,9 +253,9 @@ func (k *comparison) read() error {
 	if len(unknown) > 0 {
 		k.report.Warnings = append(k.report.Warnings, fmt.Sprintf("%d names are not known and were left out: %s", len(unknown), strings.Join(unknown[:min(5, len(unknown))], ", ")))
 	}
-	k.level = single
-	for _, l := range []precision{brain, half} {
-		if 2*low[l.cause] > low[single.cause]+low[brain.cause]+low[half.cause] {
+	k.level = inFloat32
+	for _, l := range []precision{inBF16, inF16} {
+		if 2*low[l.cause] > low[inFloat32.cause]+low[inBF16.cause]+low[inF16.cause] {
 			k.level = l
 		}
 	}
@@ -305,16 +305,16 @@ func fingerprint(x []float32) precision {
 		isHalf = isHalf && (roundF16(float64(v)) == float64(v) || !finite(v))
 		some = some || v != 0 && v != 1
 		if !isBrain && !isHalf {
-			return single
+			return inFloat32
 		}
 	}
 	switch {
 	case !some:
-		return single
+		return inFloat32
 	case isBrain:
-		return brain
+		return inBF16
 	}
-	return half
+	return inF16
 }
 
 // judged says whether a tensor is to be judged.
@@ -417,10 +417,10 @@ func (k *comparison) chain(s *subject, row *TensorReport) {
 
 // own judges our step, run on the reference's inputs.
 func (k *comparison) own(s *subject, row *TensorReport) {
-	y := k.run(exact, nil).compute(s.place)
+	y := k.run(inFloat64, nil).compute(s.place)
 	s.cone = k.cone(s.place)
-	z := k.run(single, nil).compute(s.place)
-	ruler := noise(y, z, s.width, single)
+	z := k.run(inFloat32, nil).compute(s.place)
+	ruler := noise(y, z, s.width, inFloat32)
 	s.own = ruler.distance(y, s.want)
 	row.OwnMaxAbs, row.OwnExcess = Number(s.own.max), Number(s.own.excess)
 	if row.OwnRelative = Number(s.own.max / s.own.size); s.own.max == 0 {
@@ -430,7 +430,7 @@ func (k *comparison) own(s *subject, row *TensorReport) {
 	row.Worst = worst(y, s.want, k.m.shape(s.place, len(k.ids)))
 	switch {
 	case k.accepted(s):
-	case s.prec.unit > single.unit && k.explainedBy(s, y, s.prec):
+	case s.prec.unit > inFloat32.unit && k.explainedBy(s, y, s.prec):
 		k.soft = append(k.soft, s)
 	default:
 		row.Status = "broken"
@@ -509,7 +509,7 @@ func (k *comparison) isTrap(s *subject) bool {
 	}
 	for _, t := range k.subjects {
 		if t.op == "norm" && t.want != nil && t.name == t.place.name() {
-			y := k.run(exact, nil).compute(t.place)
+			y := k.run(inFloat64, nil).compute(t.place)
 			return noise(y, k.run(t.prec, nil).compute(t.place), t.width, t.prec).distance(y, t.want).excess > 1
 		}
 	}
@@ -518,7 +518,7 @@ func (k *comparison) isTrap(s *subject) bool {
 
 // ruler is the yardstick of a subject as it was judged.
 func (k *comparison) ruler(s *subject) yardstick {
-	y := k.run(exact, nil).compute(s.place)
+	y := k.run(inFloat64, nil).compute(s.place)
 	ruler := noise(y, k.run(s.prec, nil).compute(s.place), s.width, s.prec)
 	s.own = ruler.distance(y, s.want)
 	return ruler
@@ -554,7 +554,7 @@ func (k *comparison) before(a, b *subject) bool {
 
 // precision concludes that rounding explains everything.
 func (k *comparison) precision(all []*subject, prec precision) {
-	name := map[string]string{brain.cause: "bfloat16", half.cause: "float16"}[prec.cause]
+	name := map[string]string{inBF16.cause: "bfloat16", inF16.cause: "float16"}[prec.cause]
 	detail := fmt.Sprintf("rounding to %s explains every difference (%d tensors); nothing else is wrong", name, len(all))
 	one := 0.0
 	for _, s := range all {
@@ -649,7 +649,7 @@ func (k *comparison) mostConsistent(s *subject, found []finding) finding {
 			if t == s || t.want == nil || t.cone == nil || t.layer != s.layer || !slices.ContainsFunc(t.cone, f.hits) {
 				continue
 			}
-			y, ok := k.try(t, f.patch, exact)
+			y, ok := k.try(t, f.patch, inFloat64)
 			z, _ := k.try(t, f.patch, t.prec)
 			if ok && noise(y, z, t.width, t.prec).distance(y, t.want).excess <= 1 {
 				score++
@@ -722,7 +722,7 @@ func (k *comparison) normComesLater(s *subject) bool {
 		if t.layer != s.layer || t == s {
 			continue
 		}
-		r := k.run(exact, nil)
+		r := k.run(inFloat64, nil)
 		normed := func(op string) []float64 {
 			w := wide(k.m.norm(place{s.layer, op[:1] + "_norm"}))
 			return (&call{r, place{s.layer, op}}).rms(r.input(place{s.layer, op}), w, float64(k.m.Config.Eps), false)
@@ -769,7 +769,7 @@ func (k *comparison) guessHead(s *subject) (f finding, ties []string, ok bool) {
 	if s.op != "lm_head" || len(s.cone) > 1 || !k.m.Config.TieEmbeddings {
 		return f, nil, false
 	}
-	y := k.run(exact, nil).compute(s.place)
+	y := k.run(inFloat64, nil).compute(s.place)
 	var aa, bb, ab float64
 	for i, w := range s.want {
 		aa, bb, ab = aa+y[i]*y[i], bb+w*w, ab+y[i]*w
@@ -784,10 +784,10 @@ func (k *comparison) guessHead(s *subject) (f finding, ties []string, ok bool) {
 // coarseRounding says whether rounding inside of what was recorded explains all
 // that is broken, although the recorded numbers themselves are not rounded.
 func (k *comparison) coarseRounding(broken []*subject) (precision, bool) {
-	for _, prec := range []precision{half, brain} {
+	for _, prec := range []precision{inF16, inBF16} {
 		all, some := true, 0
 		for _, s := range broken {
-			y := k.run(exact, nil).compute(s.place)
+			y := k.run(inFloat64, nil).compute(s.place)
 			d := noise(y, k.run(prec, nil).compute(s.place), s.width, prec).distance(y, s.want)
 			if all = d.excess <= 1; !all {
 				break
@@ -909,8 +909,8 @@ func (k *comparison) same(s *subject, f *finding) bool {
 
 // reproduces says whether the mistake with its constant explains s.
 func (k *comparison) reproduces(s *subject, a patch, ruler yardstick) bool {
-	y, ok := k.try(s, a, exact)
-	if !ok || ruler.distance(y, s.want).yards > enough(s.prec)*s.own.yards {
+	y, ok := k.try(s, a, inFloat64)
+	if !ok || ruler.distance(y, s.want).yards > leftover(s.prec)*s.own.yards {
 		return false
 	}
 	z, _ := k.try(s, a, s.prec)
