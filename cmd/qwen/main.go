@@ -51,6 +51,8 @@ func commands() []command {
 			`qwen diff -model DIR -layer 3 -op self_attn reference.safetensors`,
 			`qwen diff -ours ours.safetensors reference.safetensors`}, setupDiff},
 		{"bench", "", "speed of prefill and decode, load time, memory", []string{`qwen bench -model DIR -prompt 512 -n 64`}, setupBench},
+		{"pull", "REPO", "fetch a checkpoint from the hub into the Hugging Face cache", []string{
+			`qwen pull Qwen/Qwen3-0.6B`, `HF_TOKEN=… qwen pull -revision v1.0 ORG/NAME`}, setupPull},
 	}
 }
 

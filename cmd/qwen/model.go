@@ -30,30 +30,45 @@ func modelFlag(f *flag.FlagSet) func() (*qwen.Model, error) {
 // repository is the form of a name on the hub.
 var repository = regexp.MustCompile(`^[A-Za-z0-9][\w.-]*/[\w.-]+$`)
 
+// isRepository says whether name may be one on the hub.
+func isRepository(name string) bool {
+	return repository.MatchString(name) && !strings.Contains(name, "..")
+}
+
 // findModel returns the folder of a checkpoint: name itself, or the snapshot of
-// that repository in the Hugging Face cache.
+// that repository in the Hugging Face cache, of NAME@REVISION or else of main.
 func findModel(name string) (string, error) {
 	if _, err := os.Stat(name); err == nil {
 		return name, nil
 	}
-	if !repository.MatchString(name) {
+	repo, revision, found := strings.Cut(name, "@")
+	if !found {
+		revision = "main"
+	}
+	if !isRepository(repo) || !isLocalName(revision) {
 		return "", fmt.Errorf("%s: no such folder, expected a checkpoint folder or a repository name", name)
 	}
-	repo := filepath.Join(hubCache(), "models--"+strings.ReplaceAll(name, "/", "--"))
-	commit, err := os.ReadFile(filepath.Join(repo, "refs", "main"))
-	if err != nil {
-		return "", fmt.Errorf("%s: no such folder, and not in the Hugging Face cache %s", name, hubCache())
+	folder := filepath.Join(hubCache(), "models--"+strings.ReplaceAll(repo, "/", "--"))
+	commit := revision
+	if ref, err := os.ReadFile(filepath.Join(folder, "refs", filepath.FromSlash(revision))); err == nil {
+		commit = strings.TrimSpace(string(ref))
 	}
-	return filepath.Join(repo, "snapshots", strings.TrimSpace(string(commit))), nil
+	dir := filepath.Join(folder, "snapshots", commit)
+	if _, err := os.Stat(dir); err != nil || !commitForm.MatchString(commit) {
+		return "", fmt.Errorf("%s: no such folder, and not in the Hugging Face cache %s (qwen pull %s fetches it)", name, hubCache(), repo)
+	}
+	return dir, nil
 }
 
 // hubCache is where Hugging Face's libraries keep what they fetched.
 func hubCache() string {
-	if dir := os.Getenv("HF_HUB_CACHE"); dir != "" {
-		return dir
+	for _, name := range []string{"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"} {
+		if dir := os.Getenv(name); dir != "" {
+			return expandHome(dir)
+		}
 	}
 	if dir := os.Getenv("HF_HOME"); dir != "" {
-		return filepath.Join(dir, "hub")
+		return filepath.Join(expandHome(dir), "hub")
 	}
 	cache := os.Getenv("XDG_CACHE_HOME")
 	if cache == "" {
@@ -64,4 +79,14 @@ func hubCache() string {
 		cache = filepath.Join(home, ".cache")
 	}
 	return filepath.Join(cache, "huggingface", "hub")
+}
+
+// expandHome reads ~ at the beginning of a path as Hugging Face's libraries do.
+func expandHome(dir string) string {
+	if rest, ok := strings.CutPrefix(dir, "~"); ok && (rest == "" || rest[0] == '/') {
+		if home, err := os.UserHomeDir(); err == nil {
+			return home + rest
+		}
+	}
+	return dir
 }
