@@ -105,16 +105,13 @@ func Compare(m *Model, reference *Recording) (*Report, error) {
 
 // Compare is Compare with options. m may be nil if Ours is given: then there are
 // no own errors and no causes, only differences.
-func (o CompareOptions) Compare(m *Model, reference *Recording) (*Report, error) {
+func (o CompareOptions) Compare(m *Model, reference *Recording) (_ *Report, err error) {
 	k := &comparison{CompareOptions: o, m: m, rec: reference, report: &Report{Tensors: []TensorReport{}, Others: []Finding{}, Warnings: []string{}}}
 	if m == nil {
 		if o.Ours == nil {
 			return nil, errors.New("qwen: Compare: found no model and no recording of ours, expected one of them")
 		}
 		return k.recordings()
-	}
-	if err := m.checkInput(reference.IDs, m.NewCache()); err != nil {
-		return nil, err
 	}
 	if err := k.runOurs(); err != nil {
 		return nil, err
@@ -124,6 +121,7 @@ func (o CompareOptions) Compare(m *Model, reference *Recording) (*Report, error)
 	if m.closed {
 		return nil, ErrClosed
 	}
+	defer catchFault(&err)()
 	k.plain = newPlain(m, reference.IDs)
 	if err := k.read(); err != nil {
 		return nil, err

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"math"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -49,7 +51,10 @@ func setupInspect(f *flag.FlagSet) func([]string) error {
 		if *layer >= m.Config.Layers || *layer < 0 && given(f, "layer") {
 			return usageError(fmt.Sprintf("-layer %d, expected 0 to %d", *layer, m.Config.Layers-1))
 		}
-		doc := inspect(m, *layer)
+		doc, err := inspect(m, *layer)
+		if err != nil {
+			return err
+		}
 		if *asJSON {
 			return printJSON(doc)
 		}
@@ -59,7 +64,7 @@ func setupInspect(f *flag.FlagSet) func([]string) error {
 }
 
 // inspect computes the statistics of the tensors of one layer, or of all (-1).
-func inspect(m *qwen.Model, layer int) inspection {
+func inspect(m *qwen.Model, layer int) (inspection, error) {
 	doc := inspection{Config: configFields(m.Config), Tensors: []tensorStats{}, Warnings: []string{}}
 	var chosen []qwen.Tensor
 	for _, t := range m.Tensors() {
@@ -68,30 +73,43 @@ func inspect(m *qwen.Model, layer int) inspection {
 		}
 	}
 	doc.Tensors = make([]tensorStats, len(chosen))
+	failed := make([]error, len(chosen))
 	var all sync.WaitGroup
 	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
 	for i, t := range chosen {
 		slots <- struct{}{}
 		all.Go(func() {
-			doc.Tensors[i] = stats(t)
-			<-slots
+			defer func() { <-slots }()
+			doc.Tensors[i], failed[i] = stats(t)
 		})
 	}
 	all.Wait()
+	if err := cmp.Or(failed...); err != nil {
+		return doc, err
+	}
 	used := m.Parameters()
 	doc.Parameters = used
 	for _, s := range doc.Tensors {
 		doc.Warnings = append(doc.Warnings, s.suspicions()...)
 	}
-	return doc
+	return doc, nil
 }
 
-// stats looks at every number of a tensor.
-func stats(t qwen.Tensor) tensorStats {
-	s := tensorStats{Name: t.Name, DType: t.DType, Shape: append([]int{}, t.Shape...), First: []float32{}}
-	x, err := t.Float32()
-	if err != nil {
-		return s // not numbers that a network is made of
+// stats looks at every number of a tensor. The file may become shorter under it.
+func stats(t qwen.Tensor) (s tensorStats, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			if _, fault := r.(interface{ Addr() uintptr }); !fault {
+				panic(r)
+			}
+			err = fmt.Errorf("%s: %w", t.Name, qwen.ErrFileChanged)
+		}
+	}()
+	s = tensorStats{Name: t.Name, DType: t.DType, Shape: append([]int{}, t.Shape...), First: []float32{}}
+	x, notFloats := t.Float32()
+	if notFloats != nil {
+		return s, nil // not numbers that a network is made of
 	}
 	s.Min, s.Max = math.Inf(1), math.Inf(-1)
 	n, sum := 0, 0.0
@@ -107,7 +125,7 @@ func stats(t qwen.Tensor) tensorStats {
 	}
 	if n == 0 {
 		s.Min, s.Max = 0, 0
-		return s
+		return s, nil
 	}
 	s.Mean = sum / float64(n)
 	square := 0.0
@@ -122,7 +140,7 @@ func stats(t qwen.Tensor) tensorStats {
 			s.First = append(s.First, v)
 		}
 	}
-	return s
+	return s, nil
 }
 
 // suspicions says what looks wrong about a tensor.
