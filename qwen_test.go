@@ -29,6 +29,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // ---------------------------------------------------------------- files
@@ -73,6 +75,41 @@ func TestSafetensors(t *testing.T) {
 	})
 }
 
+// manyDimensions has n tensors of so many dimensions, and one more of its own.
+func manyDimensions(n, dimensions, last int) []byte {
+	var header strings.Builder
+	header.WriteString("{")
+	shape := strings.TrimSuffix(strings.Repeat("0,", dimensions), ",")
+	for i := range n {
+		fmt.Fprintf(&header, `"%d":{"dtype":"U8","shape":[%s],"data_offsets":[0,0]},`, i, shape)
+	}
+	fmt.Fprintf(&header, `"last":{"dtype":"U8","shape":[%s],"data_offsets":[0,0]}}`, strings.TrimSuffix(strings.Repeat("0,", last), ","))
+	return file(header.String(), "")
+}
+
+// TestJSONLimits goes to what one object and one string may hold, and beyond.
+func TestJSONLimits(t *testing.T) {
+	defer answers(t, "jsonReader")()
+	keys := func(n int) string {
+		var text strings.Builder
+		for i := range n {
+			fmt.Fprintf(&text, `,"%d":0`, i)
+		}
+		return "{" + text.String()[1:] + "}"
+	}
+	for _, test := range []struct{ name, text, want string }{
+		{"as many keys as may be", keys(1 << 18), "<nil>"},
+		{"one more", keys(1<<18 + 1), "262144: found one more key, expected at most 262144 in one object"},
+		{"a string with escapes as long as may be", `"\n` + strings.Repeat("a", 1<<22-2) + `"`, "<nil>"},
+		{"one more", `"\n` + strings.Repeat("a", 1<<22-1) + `"`, "found a longer string, expected at most 4194304 bytes with escapes"},
+		{"without escapes there is no limit", `"` + strings.Repeat("a", 1<<22+1) + `"`, "<nil>"},
+	} {
+		if err := readJSON([]byte(test.text), func(*jsonReader) {}); fmt.Sprint(err) != test.want {
+			t.Errorf("%s: got %v, want %s", test.name, err, test.want)
+		}
+	}
+}
+
 // TestSafetensorsErrors has a file for each way to be wrong.
 func TestSafetensorsErrors(t *testing.T) {
 	defer answers(t, "ParseSafetensors")()
@@ -80,6 +117,9 @@ func TestSafetensorsErrors(t *testing.T) {
 	good := `"dtype":"F32","shape":[1],"data_offsets":[0,4]`
 	if _, _, err := ParseSafetensors(entry(good)); err != nil {
 		t.Fatal(err)
+	}
+	if tensors, _, err := ParseSafetensors(manyDimensions(1<<15-1, 64, 64)); err != nil || len(tensors) != 1<<15 {
+		t.Errorf("as many dimensions as may be: %v", err)
 	}
 	tooLong := binary.LittleEndian.AppendUint64(nil, maxHeader+1)
 	longest := binary.LittleEndian.AppendUint64(nil, maxHeader)
@@ -116,6 +156,8 @@ func TestSafetensorsErrors(t *testing.T) {
 		{"wrap to the size", entry(`"dtype":"F32","shape":[576460752303423489,8],"data_offsets":[0,4]`), ErrBadHeader, "x: data_offsets: found 4 bytes, expected a whole number of bytes below 2^61 for shape [576460752303423489 8] of F32"},
 		{"nine dimensions", entry(`"dtype":"F32","shape":[` + many + `,3],"data_offsets":[0,4]`), ErrBadHeader, "x: data_offsets: found 4 bytes, expected 12 for shape [1 1 1 1 1 1 1 1] and 2 more dimensions of F32"},
 		{"eight dimensions", entry(`"dtype":"F32","shape":[1,1,1,1,1,1,1,3],"data_offsets":[0,4]`), ErrBadHeader, "x: data_offsets: found 4 bytes, expected 12 for shape [1 1 1 1 1 1 1 3] of F32"},
+		{"65 dimensions", entry(`"dtype":"F32","shape":[` + strings.Repeat("1,", 64) + `1],"data_offsets":[0,4]`), ErrBadHeader, "header: x.shape[64]: found one more dimension, expected at most 64"},
+		{"too many dimensions in all", manyDimensions(1<<15, 64, 1), ErrBadHeader, "header: last: found one more tensor, expected at most 2097152 dimensions in all"},
 		{"beyond the end", entry(`"dtype":"F32","shape":[2],"data_offsets":[0,8]`), ErrTruncated, "x: data_offsets: found end 8, expected at most the 4 bytes that follow the header"},
 		{"bytes left over", entry(`"dtype":"F16","shape":[1],"data_offsets":[0,2]`), ErrBadHeader, "file length: found 4 bytes after the header, expected 2, where the last tensor ends"},
 	} {
@@ -177,6 +219,149 @@ func (w *failingWriter) Write(p []byte) (int, error) {
 		return 0, io.ErrShortWrite
 	}
 	return len(p), nil
+}
+
+// TestParseTokenizer holds the tables of a tokenizer against encoding/json's view of
+// the file: every token's bytes, every merge's rank and result, every added token.
+func TestParseTokenizer(t *testing.T) {
+	golden(t, "parseTokenizer", func(c *check) {
+		for name, text := range map[string]string{
+			"recorded": string(testFile(c, "tokenizer.json", nil)), "small": smallTokenizer(),
+			"merges as pairs":              smallTokenizer(`["b c","a b","a bc"]`, `[["b","c"],["a","b"],["a","bc"]]`),
+			"merges come first":            smallTokenizer(`,"merges":["b c","a b","a bc"]`, ``, `"type":"BPE"`, `"type":"BPE","merges":["b c","a b","a bc"]`),
+			"merges out of order":          smallTokenizer(`["b c","a b","a bc"]`, `["a bc","b c","a b"]`),
+			"ignore_merges":                smallTokenizer(`"ignore_merges":false`, `"ignore_merges":true`),
+			"ids with gaps":                smallTokenizer(`"bc":257`, `"bc":40000`),
+			"no token for a byte":          smallTokenizer(`"Ã":195,`, ``, `"abc":258`, `"abc":195`, `:259`, `:258`, `:260`, `:259`),
+			"added, and in the vocabulary": smallTokenizer(`:259`, `:258`, `"<x>"`, `"abc"`, `:260`, `:259`, `,"a bc"`, ``),
+			"without post-processor":       smallTokenizer(`"post_processor":{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":false}`, `"post_processor":null`),
+		} {
+			tokenizerTables(c, name, text)
+		}
+	})
+}
+
+func tokenizerTables(c *check, name, text string) {
+	var file struct {
+		Added []struct {
+			ID         int
+			Content    string
+			Special    bool
+			Normalized bool
+		} `json:"added_tokens"`
+		Model struct {
+			Vocab  map[string]int
+			Merges []any
+			Whole  bool `json:"ignore_merges"`
+		}
+	}
+	c.must(json.Unmarshal([]byte(text), &file))
+	t, err := parseTokenizer([]byte(text))
+	c.must(err)
+
+	// GPT-2's alphabet: what prints stands for itself, the rest for U+0100 and up.
+	letters, next := map[rune]byte{}, rune(0x100)
+	var letterOf [256]rune
+	for b := range 256 {
+		r := rune(b)
+		if !(r > ' ' && r < 0x7f || r > 0xa0 && r != 0xad) {
+			r, next = next, next+1
+		}
+		letters[r], letterOf[b] = byte(b), r
+	}
+	bytesOf := func(token string) string {
+		var out []byte
+		for _, r := range token {
+			b, ok := letters[r]
+			if !ok {
+				return token
+			}
+			out = append(out, b)
+		}
+		return string(out)
+	}
+	want, got, last := map[int]string{}, map[int]string{}, 0
+	for token, id := range file.Model.Vocab {
+		want[id], last = bytesOf(token), max(last, id)
+	}
+	added, special := map[string]int{}, map[int]bool{}
+	for _, a := range file.Added {
+		if _, ok := want[a.ID]; !ok {
+			want[a.ID] = bytesOf(a.Content)
+			if a.Normalized {
+				want[a.ID] = bytesOf(norm.NFC.String(a.Content))
+			}
+		}
+		last = max(last, a.ID)
+		added[a.Content], special[a.ID] = a.ID, a.Special
+	}
+	for id := range last + 3 {
+		if b, ok := t.Bytes(id); ok {
+			got[id] = string(b)
+		}
+	}
+	c.equal(name+", bytes of every token", got, want)
+	c.equal(name+", largest id", []int{t.maxID(), t.Len()}, []int{last, last + 1})
+	c.equal(name+", added tokens", t.added, added)
+	c.equal(name+", special tokens", t.special, special)
+	for b, r := range letterOf {
+		id, ok := file.Model.Vocab[string(r)]
+		if !ok {
+			id = -1
+		}
+		if int(t.byteID[b]) != id {
+			c.fail("%s: byte %#02x has id %d, want %d", name, b, t.byteID[b], id)
+		}
+	}
+	ranks := map[[2]int]bool{}
+	for rank, m := range file.Model.Merges {
+		var left, right string
+		switch m := m.(type) {
+		case string:
+			left, right, _ = strings.Cut(m, " ")
+		case []any:
+			left, right = m[0].(string), m[1].(string)
+		}
+		l, r := file.Model.Vocab[left], file.Model.Vocab[right]
+		ranks[[2]int{l, r}] = true
+		if got := t.pairs.rank(int32(l), int32(r)); int(got) != rank {
+			c.fail("%s: merge of %q and %q has rank %d, want %d", name, left, right, got, rank)
+		} else if whole := file.Model.Vocab[left+right]; int(t.merged[rank]) != whole {
+			c.fail("%s: merge %d makes %d, want %d", name, rank, t.merged[rank], whole)
+		}
+	}
+	for l := range min(last, 200) {
+		for r := range min(last, 200) {
+			if got := t.pairs.rank(int32(l), int32(r)); got != noRank && !ranks[[2]int{l, r}] {
+				c.fail("%s: %d and %d merge with rank %d, and are not in the list", name, l, r, got)
+			}
+		}
+	}
+	if len(t.pairs.slots)*2 < 3*len(ranks) || len(t.pairs.slots) > 4*len(ranks)+4 {
+		c.fail("%s: %d slots for %d pairs", name, len(t.pairs.slots), len(ranks))
+	}
+	if (t.whole != nil) != file.Model.Whole || t.whole != nil && len(t.whole) != len(file.Model.Vocab) {
+		c.fail("%s: %d tokens to be taken whole", name, len(t.whole))
+	}
+	for token := range t.whole {
+		if want[int(t.whole[token])] != token {
+			c.fail("%s: %q is taken for %d", name, token, t.whole[token])
+		}
+	}
+	// Added tokens are looked for as they are, or in normal form.
+	for _, a := range file.Added {
+		m := &t.raw
+		if a.Normalized {
+			m = &t.normalized
+		}
+		var found []int
+		content := a.Content
+		if a.Normalized {
+			content = norm.NFC.String(content)
+		}
+		m.cut(content, every, func(id int) { found = append(found, id) }, func(string) {})
+		c.equal(name+", matcher of "+a.Content, found, []int{a.ID})
+	}
 }
 
 // ---------------------------------------------------------------- numbers and tables
@@ -581,11 +766,21 @@ func TestParallel(t *testing.T) {
 			mu.Unlock()
 		})
 		c.equal("goroutines at the same time", most, 4)
-		for piece := range 16 { // a panic in any goroutine is the caller's
+		// A panic in any goroutine is the caller's: two pieces, both begun before one of them panics.
+		for panics := range 2 {
+			begun := make(chan int, 2)
+			begun <- 0
+			var both sync.WaitGroup
+			both.Add(2)
 			func() {
 				defer func() { c.equal("the panic of a piece", recover(), any(io.EOF)) }()
-				parallel(16, 1, func(from, to int) {
-					if from == piece {
+				runtime.GOMAXPROCS(2)
+				parallel(2, 1, func(from, to int) {
+					order := <-begun
+					begun <- order + 1
+					both.Done()
+					both.Wait()
+					if order == panics {
 						panic(io.EOF)
 					}
 				})
@@ -1727,6 +1922,7 @@ func TestContinueWith(t *testing.T) {
 			{nil, []int{1, 2}, nil, []int{1, 2}},
 			{[]int{1, 2}, []int{1, 2, 3, 4}, []int{1, 2}, []int{3, 4}},
 			{[]int{1, 2, 3}, []int{1, 2, 4}, []int{1, 2}, []int{4}},
+			{[]int{1, 9, 3}, []int{1, 2, 3, 4}, []int{1}, []int{2, 3, 4}},
 			{[]int{1, 2, 3}, []int{1, 2, 3}, []int{1, 2}, []int{3}}, // its last token's logits are wanted
 			{[]int{1, 2, 3, 4}, []int{1, 2}, []int{1}, []int{2}},
 			{[]int{5}, []int{6}, nil, []int{6}},

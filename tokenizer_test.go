@@ -411,7 +411,7 @@ func smallTokenizer(edits ...string) string {
 }
 
 func TestTokenizerLoad(t *testing.T) {
-	defer answers(t, "parseTokenizer")()
+	defer answers(t, "LoadTokenizer")()
 	const merges = `,"merges":["b c","a b","a bc"]`
 	for _, test := range []struct {
 		name, text string
@@ -524,7 +524,7 @@ func TestTokenizerLoadErrors(t *testing.T) {
 
 // A file cut short, or with one bit changed, is an error or a tokenizer that works: never a panic.
 func TestTokenizerLoadDamaged(t *testing.T) {
-	defer answers(t, "parseTokenizer")()
+	defer answers(t, "LoadTokenizer")()
 	text := smallTokenizer()
 	for n := range len(text) {
 		if _, err := parseTokenizer([]byte(text[:n])); err == nil {

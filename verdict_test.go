@@ -69,6 +69,7 @@ var dataflow = []stage{
 	{name: "encoder"},
 	{name: "Tokenizer.Encode", parts: true},
 	{name: "Tokenizer.Decode"},
+	{name: "LoadTokenizer", parts: true},
 	{name: "templateFor"},
 	{name: "Template.Render"},
 	{name: "Tokenizer.EncodeChat", parts: true},
@@ -202,14 +203,14 @@ func watch() (code int, all []note) {
 		return 2, nil
 	}
 	defer os.RemoveAll(dir)
-	skip := flag.Lookup("test.skip").Value.String()
+	skip, only := flag.Lookup("test.skip").Value.String(), flag.Lookup("test.run").Value.String()
 	for run := range 9 {
 		file := filepath.Join(dir, strconv.Itoa(run))
 		if err := os.WriteFile(file, nil, 0o600); err != nil {
 			fmt.Println(err)
 			return 2, all
 		}
-		child := exec.Command(self, append(slices.Clone(os.Args[1:]), "-test.skip="+skip)...)
+		child := exec.Command(self, append(slices.Clone(os.Args[1:]), "-test.run="+only, "-test.skip="+skip)...)
 		child.Env = append(os.Environ(), "QWEN_TEST_NOTES="+file)
 		child.Stdin, child.Stdout, child.Stderr = os.Stdin, os.Stdout, os.Stderr
 		if err := child.Start(); err != nil {
@@ -221,17 +222,19 @@ func watch() (code int, all []note) {
 		reason := guard(child.Process, file, all, ended)
 		list := readNotes(file)
 		all = append(all, list...)
-		if n := len(list); n == 0 || list[n-1].State == "ends" {
-			return max(code, child.ProcessState.ExitCode()&0xff), all
-		}
-		// It died inside a golden: that one is broken, the rest is still to be asked.
-		last := list[len(list)-1]
 		if reason == enough {
 			return 1, all
 		}
-		if last.State == "begins" {
-			last.State, last.Detail = "fails", reason
-			all = append(all, last)
+		switch n, exit := len(list), child.ProcessState.ExitCode(); {
+		case n > 0 && list[n-1].State != "ends": // it died inside a golden: that one is broken, the rest is still to be asked
+			if last := list[n-1]; last.State == "begins" {
+				last.State, last.Detail = "fails", reason
+				all = append(all, last)
+			}
+		case (exit == 0 || exit == 1) || only != "":
+			return max(code, exit&0xff), all
+		default: // it died in another test: the goldens are still to be asked
+			only = goldenTests()
 		}
 		code = 1
 		if verdictStands(all) {
@@ -244,6 +247,23 @@ func watch() (code int, all []note) {
 		}
 	}
 	return code, all
+}
+
+var testName = regexp.MustCompile(`^Test\w*$`)
+
+// goldenTests returns a pattern of the tests that answer for a function.
+func goldenTests() string {
+	var names []string
+	files, _ := filepath.Glob("*_test.go")
+	for _, file := range files {
+		text, _ := os.ReadFile(file)
+		for _, f := range strings.Split(string(text), "\nfunc ")[1:] {
+			if name, _, ok := strings.Cut(f, "(t *testing.T) {"); ok && testName.MatchString(name) && (strings.Contains(f, "golden(t, ") || strings.Contains(f, "answers(t, ")) {
+				names = append(names, name)
+			}
+		}
+	}
+	return "^(" + strings.Join(names, "|") + ")$"
 }
 
 // verdictStands says whether every function before the first broken one has been

@@ -130,7 +130,7 @@ var portingBugs = []bug{
 	{"cache rows overwritten from the start", "25, 28", "cache.go", []string{"c.keys[i] = append(c.keys[i][:past], k...)", "c.keys[i] = append(c.keys[i][:0], k...)"}, []string{"Cache"}},
 	{"one layer's cache for all", "28", "attention.go", []string{"cache.extend(i, k, v)", "cache.extend(0, k, v)"}, []string{"Model.attention"}},
 	{"tokens not counted after a call", "27", "qwen.go", []string{"cache.tokens = append(cache.tokens, tokens...)", "cache.tokens = append(cache.tokens, tokens[1:]...)"}, []string{"Model.Forward"}},
-	{"the prompt's last token not run again", "27", "generate.go", []string{"n < len(prompt)-1 && c.tokens[n] == prompt[n]", "n < len(prompt)-1 && true"}, []string{"Cache.continueWith"}},
+	{"a cache of other tokens continued", "", "generate.go", []string{"n < len(prompt)-1 && c.tokens[n] == prompt[n]", "n < len(prompt)-1 && true"}, []string{"Cache.continueWith"}},
 
 	// ---- block
 	{"no residual sum after attention", "", "qwen.go", []string{"x = add(x, m.attention(h, i, cos, sin, cache, see))", "x = m.attention(h, i, cos, sin, cache, see)"}, []string{"Model.block"}},

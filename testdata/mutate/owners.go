@@ -26,7 +26,7 @@ var owners = map[string]string{
 	"classes": "splitter", "contraction": "splitter", "letters16": "splitter", "numbers16": "splitter", "lateSymbols": "splitter", "isSymbol": "splitter",
 	"tokenizerFile.read": "parseTokenizer", "tokenizerFile.addedToken": "parseTokenizer", "tokenizerFile.id": "parseTokenizer",
 	"tokenizerFile.model": "parseTokenizer", "tokenizerFile.merge": "parseTokenizer", "fields": "parseTokenizer", "typed": "parseTokenizer",
-	"expectString": "parseTokenizer", "expectFalse": "parseTokenizer", "expectNone": "parseTokenizer", "preTokenizer": "parseTokenizer",
+	"byteLevel": "parseTokenizer", "expectString": "parseTokenizer", "expectFalse": "parseTokenizer", "expectNone": "parseTokenizer", "preTokenizer": "parseTokenizer",
 	"Tokenizer.addVocab": "parseTokenizer", "Tokenizer.addMerges": "parseTokenizer", "Tokenizer.addAdded": "parseTokenizer",
 	"byteLetters": "parseTokenizer", "letterBytes": "parseTokenizer", "appendBytes": "parseTokenizer", "newPairTable": "parseTokenizer",
 	"pairTable.add": "parseTokenizer", "pairTable.slot": "parseTokenizer", "maxTokens": "parseTokenizer", "Tokenizer.maxID": "parseTokenizer",
@@ -38,13 +38,15 @@ var owners = map[string]string{
 	// load.go
 	"LoadError.Error": "folder", "LoadError.Unwrap": "folder", "inFile": "folder", "reason": "folder", "modeName": "folder", "openPlain": "folder", "mapPlain": "folder",
 	"folder.config": "load", "folder.tokenizer": "load", "folder.weights": "load", "folder.shard": "load", "folder.shards": "load", "folder.template": "load",
-	"folder.ownTemplate": "load", "Load": "load", "LoadFS": "load", "LoadTokenizer": "load", "LoadTokenizerFS": "load", "LoadTemplate": "load", "LoadTemplateFS": "load",
+	"folder.ownTemplate": "load", "Load": "load", "LoadFS": "load", "LoadTokenizerFS": "load", "LoadTemplate": "load", "LoadTemplateFS": "load",
 	"Model.Close": "load", "catchFault": "load", "maxConfigFile": "load",
 	"leavesFolder":   "parseIndex",
 	"connector.take": "Model.connect", "connector.matrix": "Model.connect", "connector.vector": "Model.connect", "Model.Tensors": "Model.connect", "Model.Parameters": "Model.connect",
 	// the network
 	"rmsScale": "RMSNorm", "Matrix.Row": "NewMatrix", "Matrix.rowTo": "NewMatrix", "Matrix.check": "Linear",
-	"dotGeneric": "dot", "Rotary.stretchYaRN": "NewRotary", "yarnAttentionFactor": "NewRotary",
+	"lanes.add": "dot", "lanes.sum": "dot",
+	"kernel.dots": "kernel.dots", "setKernel": "kernel.dots", "Kernel": "kernel.dots", "kernels": "kernel.dots", "machineKernels": "kernel.dots", "block": "kernel.dots", "dotRows": "kernel.dots",
+	"padRows": "Linear", "Matrix.multiply": "Linear", "Matrix.dots": "Linear", "panelRows": "Linear", "panel.widen": "Linear", "panel.multiply": "Linear", "panelSize": "Linear", "tileColumns": "Linear", "panels": "Linear", "Rotary.stretchYaRN": "NewRotary", "yarnAttentionFactor": "NewRotary",
 	"softmax": "Softmax", "exp": "Softmax", "attentionShape": "Attention", "Model.NewCache": "Cache",
 	"Model.forward": "Model.Forward", "finite": "Model.checkFinite", "Model.blame": "Model.checkFinite",
 	// sample.go, generate.go

@@ -44,6 +44,9 @@ func report(w io.Writer, bugs, drawn []*mutant) {
 		var t tally
 		for _, m := range bugs {
 			t.add(m)
+			if m.outcome == "" {
+				m.outcome = "does not build"
+			}
 			says := m.verdict
 			if m.rightly() != "named right" {
 				says = "**" + m.outcome + ", " + m.verdict + "**, expected " + strings.Join(m.bug.named, " or ")
