@@ -228,7 +228,7 @@ func NewRecording(tensors []Tensor, renames ...Rename) (*Recording, error) {
 			return nil, err
 		}
 		if found && !slices.Equal(ids, r.IDs) {
-			return nil, fmt.Errorf("%s: found other ids than in another tensor of ids, expected the same", t.Name)
+			return nil, fmt.Errorf("%s: found other ids than in another tensor of ids, expected the same", plainText(clip(t.Name)))
 		}
 		r.IDs, found = ids, true
 	}
@@ -246,7 +246,7 @@ func integers(t Tensor) (ids []int, err error) {
 		shape = shape[1:]
 	}
 	if len(shape) != 1 || shape[0] == 0 || (t.DType != I64 && t.DType != "I32" && t.DType != "U32" && t.DType != "U64") {
-		return nil, fmt.Errorf("%s: found %s %s, expected I64 [seq]", t.Name, t.DType, shapeText(t.Shape))
+		return nil, fmt.Errorf("%s: found %s %s, expected I64 [seq]", plainText(clip(t.Name)), t.DType, shapeText(t.Shape))
 	}
 	for at := 0; at < len(t.Data); at += size {
 		switch t.DType {
