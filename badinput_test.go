@@ -1325,3 +1325,32 @@ func TestWriteRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestLongHeader gives headers that are wrong only at their end and ask for the
+// largest tables: memory stays bounded.
+func TestLongHeader(t *testing.T) {
+	defer answers(t, "ParseSafetensors")()
+	if testing.Short() {
+		t.Skip("headers of 14 MB")
+	}
+	many := func(n int, entry string) string {
+		b := []byte{'{'}
+		for i := range n {
+			b = append(append(strconv.AppendInt(append(b, '"'), int64(i), 10), entry...), ',')
+		}
+		return string(b) + `"z":1}`
+	}
+	for word, header := range map[string]string{
+		"at most 262144 in one object":      many(270_000, `":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}`),
+		"at most 2097152 dimensions in all": many(40_000, `":{"dtype":"U8","shape":[0`+strings.Repeat(",0", 63)+`],"data_offsets":[0,0]}`),
+		"bytes with escapes":                `{"` + strings.Repeat(`\n`, 5_000_000) + `":1}`,
+		"z: found a number":                 many(10, strings.Repeat("x", 1_000_000)+`":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}`),
+	} {
+		file := assemble(header, nil)
+		before := allocated()
+		_, _, err := ParseSafetensors(file)
+		if mb := (allocated() - before) >> 20; err == nil || !strings.Contains(err.Error(), word) || mb > 128 {
+			t.Errorf("%d MB allocated for a header of %d MB: %v, expected less than 128 and %q", mb, len(file)>>20, err, word)
+		}
+	}
+}

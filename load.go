@@ -135,6 +135,8 @@ func (f folder) open(name string) (file fs.File, size int64, err error) {
 	info, err := file.Stat()
 	if err == nil && !info.Mode().IsRegular() {
 		err = &LoadError{f.path(name), ErrNotRegular, "found " + modeName(info.Mode()) + ", expected a regular file"}
+	} else if err == nil && info.Size() < 0 {
+		err = errors.New("found a size below 0, expected a regular file")
 	}
 	if err != nil {
 		file.Close()

@@ -99,14 +99,17 @@ func finite(v float32) bool { return !math.IsNaN(float64(v)) && !math.IsInf(floa
 // blame looks for the first weight, in the order of the forward pass, that is
 // not finite.
 func (m *Model) blame() error {
+	const piece = 1 << 16 // bytes: a tensor as float32 can be larger than the memory
 	for _, t := range m.tensors[:m.used] {
-		x, err := t.Float32()
-		if err != nil {
-			continue // not a weight that the network uses
-		}
-		for i, v := range x {
-			if !finite(v) {
-				return fmt.Errorf("%w: weight %s: found %v at element %d, expected a finite number", ErrNotFinite, t.Name, v, i)
+		for at := 0; at < len(t.Data); at += piece {
+			x, err := Tensor{DType: t.DType, Data: t.Data[at:min(at+piece, len(t.Data))]}.Float32()
+			if err != nil {
+				break // not a weight that the network uses
+			}
+			for i, v := range x {
+				if !finite(v) {
+					return fmt.Errorf("%w: weight %s: found %v at element %d, expected a finite number", ErrNotFinite, t.Name, v, at/t.DType.Size()+i)
+				}
 			}
 		}
 	}

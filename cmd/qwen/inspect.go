@@ -107,39 +107,46 @@ func stats(t qwen.Tensor) (s tensorStats, err error) {
 		}
 	}()
 	s = tensorStats{Name: t.Name, DType: t.DType, Shape: append([]int{}, t.Shape...), First: []float32{}}
-	x, notFloats := t.Float32()
-	if notFloats != nil {
+	if _, notFloats := (qwen.Tensor{DType: t.DType}).Float32(); notFloats != nil {
 		return s, nil // not numbers that a network is made of
 	}
-	s.Min, s.Max = math.Inf(1), math.Inf(-1)
-	n, sum := 0, 0.0
-	for _, v := range x {
-		f := float64(v)
-		if math.IsNaN(f) || math.IsInf(f, 0) {
-			s.NonFinite++
-			continue
+	all := func(see func(x float64)) { // in pieces: a tensor as float32 can be larger than the memory
+		const piece = 1 << 18
+		for at := 0; at < len(t.Data); at += piece {
+			x, _ := qwen.Tensor{DType: t.DType, Data: t.Data[at:min(at+piece, len(t.Data))]}.Float32()
+			for _, v := range x {
+				see(float64(v))
+			}
 		}
-		n++
-		sum += f
-		s.Min, s.Max = min(s.Min, f), max(s.Max, f)
 	}
+	finite := func(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
+	s.Min, s.Max = math.Inf(1), math.Inf(-1)
+	n, at, sum := 0, 0, 0.0
+	all(func(x float64) {
+		if !finite(x) {
+			s.NonFinite++
+		} else {
+			n++
+			sum += x
+			s.Min, s.Max = min(s.Min, x), max(s.Max, x)
+			if at < 4 {
+				s.First = append(s.First, float32(x))
+			}
+		}
+		at++
+	})
 	if n == 0 {
 		s.Min, s.Max = 0, 0
 		return s, nil
 	}
 	s.Mean = sum / float64(n)
 	square := 0.0
-	for _, v := range x {
-		if d := float64(v) - s.Mean; !math.IsNaN(d) && !math.IsInf(d, 0) {
-			square += d * d
+	all(func(x float64) {
+		if finite(x) {
+			square += (x - s.Mean) * (x - s.Mean)
 		}
-	}
+	})
 	s.Std = math.Sqrt(square / float64(n))
-	for _, v := range x[:min(4, len(x))] {
-		if f := float64(v); !math.IsNaN(f) && !math.IsInf(f, 0) {
-			s.First = append(s.First, v)
-		}
-	}
 	return s, nil
 }
 
