@@ -37,6 +37,7 @@ package qwen
 import (
 	"fmt"
 	"math"
+	"sync"
 )
 
 // AttentionWeights are the tensors of one block's attention. A bias that the
@@ -112,25 +113,40 @@ func Attention(q, k, v []float32, heads, kvHeads, headDim int, see Trace) []floa
 		probs = make([]float32, heads*seq*total)
 	}
 
-	// One unit of work is one token and one key/value head with its group of
-	// query heads: each cached row is read once for the whole group.
-	parallel(seq*kvHeads, 1, func(from, to int) {
-		scores := make([]float32, group*total)
+	// One unit of work is a few tokens and one key/value head with its group of
+	// query heads: each cached row is read once for all of them.
+	blocks := (seq + attentionTokens - 1) / attentionTokens
+	parallel(kvHeads*blocks, 1, func(from, to int) {
+		queries := make([]float32, min(seq, attentionTokens)*group*headDim)
+		out := make([]float32, len(queries))
+		scores := make([]float32, min(seq, attentionTokens)*group*total)
 		for unit := from; unit < to; unit++ {
-			kvHead, t := unit/seq, unit%seq
-			visible := past + t + 1 // causality: keys 0 … past+t
-			at := (t*heads + kvHead*group) * headDim
-			queries, out := q[at:at+group*headDim], context[at:at+group*headDim]
+			kvHead, first := unit/blocks, unit%blocks*attentionTokens
+			tokens := min(attentionTokens, seq-first)
+			at := func(t int) int { return ((first+t)*heads + kvHead*group) * headDim }
+			queries, out := queries[:tokens*group*headDim], out[:tokens*group*headDim]
+			for t := range tokens {
+				copy(queries[t*group*headDim:], q[at(t):at(t)+group*headDim])
+			}
+			visible := past + first + tokens // to the last of them
 
 			attentionScores(scores, queries, k[kvHead*headDim:], headDim, kvHeads*headDim, visible, scale)
-			for g := range group {
-				row := scores[g*visible : (g+1)*visible]
-				softmax(row)
-				if probs != nil {
-					copy(probs[((kvHead*group+g)*seq+t)*total:], row)
+			for t := range tokens {
+				for g := range group {
+					row := scores[(t*group+g)*visible:][:visible]
+					seen := row[:past+first+t+1] // causality: keys 0 … past+first+t
+					softmax(seen)
+					clear(row[len(seen):])
+					if probs != nil {
+						copy(probs[((kvHead*group+g)*seq+first+t)*total:], row)
+					}
 				}
 			}
+			clear(out)
 			attentionValues(out, scores, v[kvHead*headDim:], headDim, kvHeads*headDim, visible)
+			for t := range tokens {
+				copy(context[at(t):], out[t*group*headDim:][:group*headDim])
+			}
 		}
 	})
 	see.probs(probs, heads, seq, total)
@@ -149,30 +165,110 @@ func attentionShape(q, k, v []float32, heads, kvHeads, headDim int) (seq, total 
 	return seq, total
 }
 
-// attentionScores sets scores[g*visible+s] = q[g]·k[s]*scale for each query head
-// g of a group and each key s. q is [group, headDim]; row s of k starts at
-// s*stride and its first headDim numbers count.
+// attentionScores sets scores[i*visible+s] = q[i]·k[s]*scale for each query i and
+// each key s. q is [queries, headDim]; row s of k starts at s*stride and its first
+// headDim numbers count. It goes tile by tile (kernel.go); what does not fill a
+// tile goes through a copy that does.
 func attentionScores(scores, q, k []float32, headDim, stride, visible int, scale float32) {
-	for s := range visible {
-		key := k[s*stride : s*stride+headDim]
-		for g := 0; g*headDim < len(q); g++ {
-			scores[g*visible+s] = dot(q[g*headDim:(g+1)*headDim], key) * scale
+	rows, tokens := current.rows, current.tokens
+	p := tiles.Get().(*tileBuffers)
+	defer tiles.Put(p)
+	scaled := grow(&p.q, len(q)) // a query once, and not each of its scores
+	for i, v := range q {
+		scaled[i] = v * scale
+	}
+	scaled, width := padRows(scaled, headDim)
+	queries := len(q) / headDim
+	t := &p.tile
+	t.n, t.first, t.last = width, true, true
+	for s := 0; s < visible; s += rows {
+		t.w, t.wStride = k[s*stride:], stride
+		if n := min(rows, visible-s); n < rows || width > headDim {
+			t.w, t.wStride = fill(&p.w, rows, width, t.w, stride, n, headDim), width
+		}
+		for i := 0; i < queries; i += tokens {
+			t.x, t.xStride = scaled[i*width:], width
+			t.y, t.yStride = scores[i*visible+s:], visible
+			if m, n := min(tokens, queries-i), min(rows, visible-s); m < tokens || n < rows {
+				t.x = fill(&p.x, tokens, width, t.x, width, m, width)
+				y := t.y
+				t.y, t.yStride = grow(&p.y, tokens*rows), rows
+				current.tile(t)
+				for j := range m {
+					copy(y[j*visible:][:n], t.y[j*rows:])
+				}
+			} else {
+				current.tile(t)
+			}
 		}
 	}
 }
 
-// attentionValues sets out[g] = Σ probs[g*visible+s] * v[s] for each query head g
-// of a group. out is [group, headDim] and zero; row s of v starts at s*stride.
+// attentionValues adds Σ probs[i*visible+s] * v[s] to out[i] for each query i. out
+// is [queries, headDim]; row s of v starts at s*stride. It goes tile by tile, over
+// so many rows of v that they stay in the L1 cache while all queries go by.
 func attentionValues(out, probs, v []float32, headDim, stride, visible int) {
-	for s := range visible {
-		value := v[s*stride : s*stride+headDim]
-		for g := 0; g*headDim < len(out); g++ {
-			p, sum := probs[g*visible+s], out[g*headDim:(g+1)*headDim]
-			for i, x := range value {
-				sum[i] += float32(p * x)
+	columns, tokens := current.columns, current.tokens
+	p := tiles.Get().(*tileBuffers)
+	defer tiles.Put(p)
+	t := &p.tile
+	queries := len(out) / headDim
+	for s := 0; s < visible; s += attentionRows {
+		t.n = min(attentionRows, visible-s)
+		for c := 0; c < headDim; c += columns {
+			t.w, t.wStride = v[s*stride+c:], stride
+			width := min(columns, headDim-c)
+			if width < columns {
+				t.w, t.wStride = fill(&p.w, t.n, columns, t.w, stride, t.n, width), columns
+			}
+			for i := 0; i < queries; i += tokens {
+				t.x, t.xStride = probs[i*visible+s:], visible
+				t.y, t.yStride = out[i*headDim+c:], headDim
+				if m := min(tokens, queries-i); m < tokens || width < columns {
+					t.x, t.xStride = fill(&p.x, tokens, t.n, t.x, visible, m, t.n), t.n
+					y := t.y
+					t.y, t.yStride = fill(&p.y, tokens, columns, y, headDim, m, width), columns
+					current.mix(t)
+					for j := range m {
+						copy(y[j*headDim:][:width], t.y[j*columns:])
+					}
+				} else {
+					current.mix(t)
+				}
 			}
 		}
 	}
+}
+
+// attentionTokens is how many new tokens look at the keys together, and
+// attentionRows how many rows of the values go through the network at a time.
+const attentionTokens, attentionRows = 6, 64
+
+// tileBuffers hold what does not fill a tile, padded with zeros.
+type tileBuffers struct {
+	tile       tile
+	q, w, x, y []float32
+}
+
+var tiles = sync.Pool{New: func() any { return new(tileBuffers) }}
+
+// grow returns the first n numbers of *buffer, which it makes longer if need be.
+func grow(buffer *[]float32, n int) []float32 {
+	if cap(*buffer) < n {
+		*buffer = make([]float32, n)
+	}
+	return (*buffer)[:n]
+}
+
+// fill returns a matrix [rows, width] of which the upper left part, [n, m], is
+// taken from x, whose rows are stride apart, and the rest is 0.
+func fill(buffer *[]float32, rows, width int, x []float32, stride, n, m int) []float32 {
+	y := grow(buffer, rows*width)
+	clear(y)
+	for i := range n {
+		copy(y[i*width:][:m], x[i*stride:])
+	}
+	return y
 }
 
 // Softmax returns exp(x[i]) / Σ exp(x[j]): positive numbers that sum to 1, in
@@ -186,24 +282,21 @@ func Softmax(x []float32) []float32 {
 	return y
 }
 
-// softmax is Softmax in place.
+// softmax is Softmax in place. Kernels work on multiples of 8; what is missing
+// to that is filled up with numbers whose exp is 0.
 func softmax(x []float32) {
-	if len(x) == 0 {
+	if len(x)%8 == 0 {
+		if len(x) > 0 {
+			current.softmax(x)
+		}
 		return
 	}
-	largest := x[0] // not 0: scores may all be negative
-	for _, v := range x {
-		largest = max(largest, v)
+	p := tiles.Get().(*tileBuffers)
+	defer tiles.Put(p)
+	y := grow(&p.y, (len(x)+7)/8*8)
+	for i := copy(y, x); i < len(y); i++ {
+		y[i] = float32(math.Inf(-1))
 	}
-	var sum float32
-	for i, v := range x {
-		x[i] = exp(v - largest)
-		sum += x[i]
-	}
-	for i := range x {
-		x[i] /= sum
-	}
+	current.softmax(y)
+	copy(x, y)
 }
-
-// exp returns e^x.
-func exp(x float32) float32 { return float32(math.Exp(float64(x))) }

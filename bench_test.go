@@ -15,9 +15,9 @@ var shapes = []Config{
 	{ModelType: "qwen3", Vocab: 151936, Hidden: 1024, Intermediate: 3072, Layers: 28, Heads: 16, KVHeads: 8, HeadDim: 128},
 }
 
-// randomBF16 returns a matrix of small random numbers.
+// randomMatrix returns a matrix of small random numbers.
 func randomMatrix(r *rand.Rand, dtype DType, rows, cols int) Matrix {
-	data := make([]byte, rows*cols*dtype.Size())
+	data := make([]byte, rows*cols*dtype.Size()+7)
 	for i := 0; i+8 <= len(data); i += 8 {
 		v := r.Uint64()
 		switch dtype {
@@ -30,7 +30,7 @@ func randomMatrix(r *rand.Rand, dtype DType, rows, cols int) Matrix {
 		}
 		binary.LittleEndian.PutUint64(data[i:], v)
 	}
-	return Matrix{dtype, rows, cols, data}
+	return Matrix{dtype, rows, cols, data[:len(data)-7]}
 }
 
 func randomFloats(r *rand.Rand, n int) []float32 {

@@ -52,9 +52,12 @@ func FFN(x []float32, w FFNWeights, see Trace) []float32 {
 // numbers through, holds negative ones back, and is smooth in between.
 func SiLU(x []float32) []float32 {
 	y := make([]float32, len(x))
-	for i, v := range x {
-		y[i] = v / (1 + exp(-v))
-	}
+	n := len(x) &^ 7 // kernels work on multiples of 8
+	parallel(n/8, 1024, func(from, to int) { current.silu(y[8*from:8*to], x[8*from:8*to]) })
+	var rest, out [8]float32
+	copy(rest[:], x[n:])
+	current.silu(out[:], rest[:])
+	copy(y[n:], out[:])
 	return y
 }
 

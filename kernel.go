@@ -54,6 +54,15 @@ type kernel struct {
 	// tile multiplies rows rows of w with tokens rows of x. This is prefill.
 	tile         func(t *tile)
 	rows, tokens int
+
+	// mix adds to tokens rows of y what tokens rows of weights x take of the rows
+	// of w: y[t][c] += Σ x[t][i]*w[i][c], over n rows in order, for columns columns.
+	mix     func(t *tile)
+	columns int
+
+	// softmax and silu work on a multiple of 8 numbers.
+	softmax func(x []float32)
+	silu    func(y, x []float32)
 }
 
 // A tile is a piece of the product of two float32 matrices, small enough for its
@@ -63,7 +72,7 @@ type kernel struct {
 type tile struct {
 	y, w, x, sums             []float32
 	yStride, wStride, xStride int
-	n                         int  // columns, a multiple of block
+	n                         int  // columns, a multiple of block; mix: rows of w, any number
 	first                     bool // sums start at zero, not from sums
 	last                      bool // the lanes are added up and stored in y, not in sums
 }
@@ -74,6 +83,8 @@ var kernels = append(machineKernels(), &kernel{
 	dotsF32: dotsGeneric(F32), dotsF16: dotsGeneric(F16), dotsBF16: dotsBF16Generic,
 	widenF16: widenGeneric(F16), widenBF16: widenGeneric(BF16),
 	tile: tileGeneric, rows: 1, tokens: 1,
+	mix: mixGeneric, columns: 1,
+	softmax: softmaxGeneric, silu: siluGeneric,
 })
 
 // current is the kernel in use.
@@ -204,5 +215,79 @@ func tileGeneric(t *tile) {
 		t.y[0] = s.sum()
 	} else {
 		copy(t.sums, s[:])
+	}
+}
+
+// mixGeneric is mix for one token and as many columns as y has.
+func mixGeneric(t *tile) {
+	for i := range t.n {
+		t.y[0] += float32(t.x[i] * t.w[i*t.wStride])
+	}
+}
+
+// exp returns e^x, at most 1.5 units in the last place off. With x = n*ln 2 + r,
+// n whole and |r| at most ln(2)/2,
+//
+//	e^x = 2^n * e^r,    e^r = 1 + r + r²/2! + … + r⁷/7!
+//
+// whose next term is below 2⁻²⁷ of it. The assembly does the same, eight numbers
+// at a time, with fused products and sums.
+func exp(x float32) float32 {
+	if x != x {
+		return x
+	}
+	x = min(max(x, expLow), expHigh)
+	n := float32(math.RoundToEven(float64(float32(x * log2e))))
+	r := x - float32(n*ln2High) // exact: ln2High has ten bits
+	r -= float32(n * ln2Low)
+	p := float32(1.0 / 5040)
+	for _, c := range [...]float32{1.0 / 720, 1.0 / 120, 1.0 / 24, 1.0 / 6, 1.0 / 2, 1, 1} {
+		p = float32(p*r) + c
+	}
+	// In two steps, since 2^n alone may overflow or underflow where e^x does not.
+	half := int32(n) >> 1
+	return p * powerOf2(half) * powerOf2(int32(n)-half)
+}
+
+// powerOf2 returns 2^n for -126 <= n <= 127.
+func powerOf2(n int32) float32 { return math.Float32frombits(uint32(n+127) << 23) }
+
+const (
+	expLow  = -105 // e^x is 0 from here down
+	expHigh = 89   // and +Inf from here up
+	log2e   = math.Log2E
+	ln2High = 355.0 / 512
+	ln2Low  = math.Ln2 - ln2High
+)
+
+// expTable holds the constants of exp for assembly, eight times each.
+var expTable = func() (table [12][8]float32) {
+	for i, c := range [...]float32{expLow, expHigh, log2e, ln2High, ln2Low, 1.0 / 5040, 1.0 / 720, 1.0 / 120, 1.0 / 24, 1.0 / 6, 1.0 / 2, 1} {
+		for j := range table[i] {
+			table[i][j] = c
+		}
+	}
+	return table
+}()
+
+func siluGeneric(y, x []float32) {
+	for i, v := range x {
+		y[i] = v / (1 + exp(-v))
+	}
+}
+
+func softmaxGeneric(x []float32) {
+	largest := x[0] // not 0: scores may all be negative
+	for _, v := range x {
+		largest = max(largest, v)
+	}
+	var s lanes
+	for i, v := range x {
+		x[i] = exp(v - largest)
+		s[i%8] += x[i]
+	}
+	sum := s.sum()
+	for i := range x {
+		x[i] /= sum
 	}
 }

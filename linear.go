@@ -21,7 +21,7 @@ package qwen
 // Numerics: products and sums in float32. n products summed in any order differ
 // from the exact sum by at most n·2⁻²⁴·Σ|w[c]x[c]|; that bound, and no fixed
 // tolerance, is what the tests use. The order of one dot product depends only on
-// its length: never on how many tokens or threads there are.
+// its length, never on how many tokens or threads there are: see kernel.go.
 //
 // Reference: torch.nn.functional.linear.
 //
@@ -31,11 +31,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"runtime"
-	"runtime/debug"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"github.com/x448/float16"
 )
@@ -269,50 +266,6 @@ func (p *panel) multiply(y []float32, yStride int, x []float32, seq int) {
 				current.tile(&p.tile)
 			}
 		}
-	}
-}
-
-// parallel calls work on pieces of 0 … n-1 that together are the whole, from as
-// many goroutines as Go may run at once. No piece but the last has fewer than
-// least elements. It is the only place where the forward pass starts goroutines.
-// A panic in one of them is the caller's.
-func parallel(n, least int, work func(from, to int)) {
-	workers := min(runtime.GOMAXPROCS(0), (n+least-1)/least)
-	if workers <= 1 {
-		work(0, n)
-		return
-	}
-	piece := max(least, (n+4*workers-1)/(4*workers)) // four pieces each: nobody waits long for the slowest
-	var next atomic.Int64
-	take := func() {
-		for {
-			to := int(next.Add(int64(piece)))
-			if from := to - piece; from < n {
-				work(from, min(to, n))
-			} else {
-				return
-			}
-		}
-	}
-	var all sync.WaitGroup
-	var panicked atomic.Pointer[any] // in another goroutine: it goes on in this one, where it can be caught
-	for range workers - 1 {
-		all.Go(func() {
-			defer func() {
-				if r := recover(); r != nil {
-					panicked.Store(&r)
-				}
-			}()
-			debug.SetPanicOnFault(true) // see catchFault
-			take()
-		})
-	}
-	func() {
-		defer all.Wait()
-		take()
-	}()
-	if r := panicked.Load(); r != nil {
-		panic(*r)
 	}
 }
 

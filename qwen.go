@@ -27,7 +27,8 @@
 //   - tokenizer.go, chat.go: from text to ids, and from a conversation to text
 //   - sample.go: from logits to the next id
 //   - trace.go: looking at every intermediate
-//   - simd_amd64.go and simd_amd64.s: the kernels
+//   - kernel.go, simd_amd64.go and simd_amd64.s: the arithmetic that takes the time
+//   - parallel.go: all cores, without waking threads two hundred times a token
 //   - qwen_test.go: each function held against PyTorch
 //
 // Every file opens with the problem it solves and ends its header with "Next:".

@@ -14,6 +14,8 @@ func machineKernels() []*kernel {
 		dotsF32: dotsF32AVX2, dotsF16: dotsF16AVX2, dotsBF16: dotsBF16AVX2,
 		widenF16: widenF16AVX2, widenBF16: widenBF16AVX2,
 		tile: tileAVX2, rows: 4, tokens: 3,
+		mix: mixAVX2, columns: 32,
+		softmax: softmaxAVX2, silu: siluAVX2,
 	}
 	if !(cpu.X86.HasAVX512F && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL) {
 		return []*kernel{avx2}
@@ -21,6 +23,7 @@ func machineKernels() []*kernel {
 	avx512 := *avx2 // decode is bound by memory: wider registers do not help it
 	avx512.name = "avx512"
 	avx512.tile, avx512.rows, avx512.tokens = tileAVX512, 8, 6
+	avx512.mix, avx512.columns = mixAVX512, 64
 	return []*kernel{&avx512, avx2}
 }
 
@@ -44,3 +47,15 @@ func tileAVX2(t *tile)
 
 //go:noescape
 func tileAVX512(t *tile)
+
+//go:noescape
+func mixAVX2(t *tile)
+
+//go:noescape
+func mixAVX512(t *tile)
+
+//go:noescape
+func softmaxAVX2(x []float32)
+
+//go:noescape
+func siluAVX2(y, x []float32)

@@ -168,7 +168,7 @@ func TestMain(m *testing.M) {
 		f := flag.Lookup("test." + name)
 		return f != nil && f.Value.String() != "" && f.Value.String() != "false"
 	}
-	if set("fuzz") || set("fuzzworker") || set("list") || os.Getenv("QWEN_TEST_INLINE") != "" {
+	if set("bench") || set("fuzz") || set("fuzzworker") || set("list") || os.Getenv("QWEN_TEST_INLINE") != "" {
 		os.Exit(m.Run())
 	}
 	code, all := watch()
