@@ -735,6 +735,11 @@ func badRopes() (all []badInput) {
 		add(`{"full_attention":{"rope_type":"default","rope_theta":1e4},"partial_rotary_factor":0.5}`, "partial_rotary_factor")
 		add(`{"rope_type":"yarn","factor":4.0,"rope_theta":1}`, "rope_theta 1")
 	}
+	for _, value := range []string{`{"rope_type":"linear","factor":1e-44}`, `{"rope_type":"yarn","factor":2,"attention_factor":3e38}`} {
+		all = append(all, badInput{"rope/angles that overflow, of " + value, func(d *draft) {
+			d.config["rope_scaling"] = value
+		}, ErrConfig, []string{"config.json", "rope", "finite"}})
+	}
 	all = append(all, badInput{"rope/two training lengths", func(d *draft) {
 		d.config["original_max_position_embeddings"] = "16"
 		d.config["rope_scaling"] = `{"rope_type":"yarn","factor":4.0,"original_max_position_embeddings":8}`

@@ -253,6 +253,11 @@ func load(f folder) (_ *Model, err error) {
 		return nil, err
 	}
 	m.rotary = NewRotary(m.Config.RoPE, m.Config.HeadDim)
+	for i, freq := range m.rotary.InvFreq {
+		if last := freq * float32(m.Config.MaxPositions) * m.rotary.Scale; !finite(last) {
+			return nil, &LoadError{f.path("config.json"), ErrConfig, fmt.Sprintf("rope fields: found an angle of %v for pair %d at the last position, expected a finite one", last, i)}
+		}
+	}
 	return m, nil
 }
 
