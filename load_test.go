@@ -451,7 +451,15 @@ func (f brokenFile) Close() error               { return nil }
 func TestConnect(t *testing.T) {
 	golden(t, "Model.connect", func(c *check) {
 		for _, name := range []string{"qwen3-tiny", "qwen2-tiny", "variants/qwen3-bias"} {
-			m, r := tiny(c, name), read(c, "testdata/"+name+"/model.safetensors")
+			r, m, files := read(c, "testdata/"+name+"/model.safetensors"), &Model{}, map[string]located{}
+			data, err := os.ReadFile("testdata/" + name + "/config.json")
+			c.must(err)
+			m.Config, err = parseConfig(data)
+			c.must(err)
+			for name, e := range r.entries {
+				files[name] = located{Tensor{name, DType(e.DType), e.Shape, e.data}, "FILE"}
+			}
+			c.must(m.connect(files, "SOURCE"))
 			used := 0
 			matrix := func(what string, got Matrix, rows, cols int) {
 				e := r.entry(what)

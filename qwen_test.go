@@ -221,6 +221,52 @@ func (w *failingWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// TestMatcher cuts texts by hand-made tokens, some of them beginnings of others.
+func TestMatcher(t *testing.T) {
+	golden(t, "matcher", func(c *check) {
+		var m matcher
+		cut := func(text string, accept func(int) bool) (got string) {
+			m.cut(text, accept, func(id int) { got += fmt.Sprintf("<%d>", id) }, func(text string) { got += "[" + text + "]" })
+			return got
+		}
+		c.equal("no tokens", cut("abc", every), "[abc]")
+		for i, token := range []string{"<a>", "<ab>", "<", "ab", "<a>b<", "\xff\x00", "é"} {
+			c.equal("new: "+token, m.add(token, i), true)
+		}
+		c.equal("known", m.add("<ab>", 1), false)
+		odd := func(id int) bool { return id%2 == 1 }
+		for _, test := range []struct {
+			text   string
+			accept func(int) bool
+			want   string
+		}{
+			{"", every, ""}, {"x", every, "[x]"}, {"<a>", every, "<0>"}, {"<ab>", every, "<1>"}, {"<a", every, "<2>[a]"}, {"<", every, "<2>"},
+			{"x<a>y", every, "[x]<0>[y]"}, {"<a><a>", every, "<0><0>"}, {"<a>b<", every, "<4>"}, {"<a>b", every, "<0>[b]"}, {"abab", every, "<3><3>"},
+			{"<<a>b>", every, "<2><0>[b>]"}, {"a\xff\x00\xff", every, "[a]<5>[\xff]"}, {"aéb\xc3", every, "[a]<6>[b\xc3]"},
+			{"<a>", odd, "[<a>]"}, {"<ab>", odd, "<1>"}, {"x<a>b<ab>y", odd, "[x<a>b]<1>[y]"}, {"<a>b<", odd, "[<a>b<]"}, {"<<ab>", odd, "[<]<1>"},
+			{"<ab", odd, "[<]<3>"}, {"aab", odd, "[a]<3>"},
+		} {
+			c.equal(fmt.Sprintf("%q", test.text), cut(test.text, test.accept), test.want)
+		}
+		c.equal("another id", []any{m.add("ab", 8), cut("ab", every)}, []any{false, "<8>"})
+	})
+}
+
+// TestTokenizerLimits goes to what a tokenizer.json may hold, and beyond.
+func TestTokenizerLimits(t *testing.T) {
+	defer answers(t, "parseTokenizer")()
+	vocab := strings.Repeat(`"a":0,`, maxEntries)
+	merges := strings.Repeat(`"a b",`, maxEntries)
+	for _, test := range []struct{ edit, text, want string }{
+		{`"vocab":{`, `"vocab":{` + vocab, "model.vocab.\"!\": found one more token, expected at most 524288"},
+		{`"merges":[`, `"merges":[` + merges, "model.merges[524288]: found one more merge, expected at most 524288"},
+	} {
+		if _, err := parseTokenizer([]byte(smallTokenizer(test.edit, test.text))); err == nil || !strings.HasSuffix(err.Error(), test.want[strings.Index(test.want, ": "):]) || !strings.HasPrefix(err.Error(), test.want[:9]) {
+			t.Errorf("got %v, want %s", err, test.want)
+		}
+	}
+}
+
 // TestParseTokenizer holds the tables of a tokenizer against encoding/json's view of
 // the file: every token's bytes, every merge's rank and result, every added token.
 func TestParseTokenizer(t *testing.T) {
@@ -574,6 +620,17 @@ func TestDot(t *testing.T) {
 				got, want, bound = append(got, dot(a[from:to], b[from:to])), append(want, w[0]), append(bound, e[0])
 			}
 			within(c, fmt.Sprint("length ", n), got, want, bound)
+		}
+		for n := 8; n <= 64; n += 8 { // lanes go on where they were
+			a, b := make([]float32, 2*n), make([]float32, 2*n)
+			for i := range a {
+				a[i], b[i] = float32(random.NormFloat64()), float32(random.NormFloat64())
+			}
+			var s lanes
+			s.add(a[:n], b[:n])
+			s.add(a[n:], b[n:])
+			want, bound := dots(a, b, 1, nil)
+			within(c, fmt.Sprint("lanes in two parts of ", n), []float32{s.sum()}, want, bound)
 		}
 		if v := dot([]float32{1, 2}, []float32{3, 4, nan}); v != 11 { // b may be longer
 			c.fail("got %v, want 11", v)
@@ -1257,9 +1314,13 @@ func TestModelAttention(t *testing.T) {
 				width := len(x) / seq
 				cache := m.NewCache()
 				var got []float32
+				var steps []string
 				for _, piece := range [][2]int{{0, 5}, {5, 6}, {6, 8}} {
 					cos, sin := m.rotary.Angles(piece[0], piece[1]-piece[0])
 					y := m.attention(x[piece[0]*width:piece[1]*width], i, cos, sin, cache, func(step string, shape []int, y []float32) {
+						if piece[0] == 0 {
+							steps = append(steps, strings.TrimPrefix(step, "self_attn."))
+						}
 						if step == "self_attn.probs" {
 							return
 						}
@@ -1270,6 +1331,11 @@ func TestModelAttention(t *testing.T) {
 					got = append(got, y...)
 					cache.tokens = append(cache.tokens, make([]int, piece[1]-piece[0])...)
 				}
+				order := "q_proj k_proj v_proj q_norm k_norm q_rope k_rope probs context o_proj"
+				if name == "qwen2-tiny" {
+					order = "q_proj k_proj v_proj q_rope k_rope probs context o_proj"
+				}
+				c.equal("steps", strings.Join(steps, " "), order)
 				within(c, name+" "+layer+"self_attn", got, want, wiring(want), width)
 				sameBits(c, "x is as it was", x, before)
 				sameBits(c, "the cached keys are those of k_rope", cache.keys[i], cache.keys[i][:len(r.numbers(layer+"self_attn.k_rope"))])
@@ -1394,13 +1460,18 @@ func TestBlock(t *testing.T) {
 			for i, input := range []string{"model.embed_tokens", "model.layers.0"} {
 				layer, cache := fmt.Sprintf("model.layers.%d", i), m.NewCache()
 				cos, sin := m.rotary.Angles(0, 8)
+				own := ""
 				m.block(r.numbers(input), i, cos, sin, cache, func(step string, shape []int, y []float32) {
+					if !strings.Contains(step, ".") {
+						own += " [" + step + "]"
+					}
 					if step != "" {
 						step = "." + step
 					}
 					w := r.numbers(layer + step)
 					within(c, name+" "+layer+step, y, w, wiring(w), shape...)
 				})
+				c.equal("steps", own, " [input_layernorm] [attn_residual] [post_attention_layernorm] []")
 				k := r.numbers(layer + ".self_attn.k_rope")
 				within(c, name+" "+layer+", cached keys", cache.keys[i], k, wiring(k))
 				v := r.numbers(layer + ".self_attn.v_proj")

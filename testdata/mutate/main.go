@@ -56,6 +56,7 @@ func main() {
 	seed := flag.Uint64("seed", 1, "of the draw")
 	workers := flag.Int("workers", 2, "how many to try at the same time")
 	in := flag.String("in", "", "only changes of this file or function, all of them")
+	not := flag.String("not", "", "no changes of these files: a.go,b.go")
 	list := flag.Bool("list", false, "list the changes, do not try them")
 	named := flag.Bool("named", true, "try the known porting bugs")
 	out := flag.String("o", "", "append every result to this file as it comes")
@@ -76,6 +77,7 @@ func main() {
 	reasons, err := readEquivalent("testdata/mutate/equivalent.txt")
 	check(err)
 
+	all = slices.DeleteFunc(all, func(m *mutant) bool { return slices.Contains(strings.Split(*not, ","), m.file) })
 	want := *count
 	if *in != "" {
 		all = slices.DeleteFunc(all, func(m *mutant) bool { return m.file != *in && m.function != *in })
@@ -258,6 +260,8 @@ func copyTree(to, from string) error {
 	})
 }
 
+var copyNumber = regexp.MustCompile(`__\d+$`)
+
 var verdictLine = regexp.MustCompile(`(?m)^FIRST BROKEN: ([^ ]+) .*$`)
 
 // Tests that answer for a function are asked first, but for those that take most of
@@ -313,7 +317,7 @@ func (m *mutant) tests(dir, binary string, source []byte, which string) {
 	output, err := cmd.CombinedOutput()
 	m.took += time.Since(start)
 	if match := verdictLine.FindSubmatch(output); match != nil {
-		m.verdict, m.reason = string(match[1]), string(match[0])
+		m.verdict, m.reason = copyNumber.ReplaceAllString(string(match[1]), ""), string(match[0])
 	}
 	switch {
 	case err == nil:

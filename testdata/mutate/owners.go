@@ -30,8 +30,8 @@ var owners = map[string]string{
 	"Tokenizer.addVocab": "parseTokenizer", "Tokenizer.addMerges": "parseTokenizer", "Tokenizer.addAdded": "parseTokenizer",
 	"byteLetters": "parseTokenizer", "letterBytes": "parseTokenizer", "appendBytes": "parseTokenizer", "newPairTable": "parseTokenizer",
 	"pairTable.add": "parseTokenizer", "pairTable.slot": "parseTokenizer", "maxTokens": "parseTokenizer", "Tokenizer.maxID": "parseTokenizer",
-	"pairTable.rank": "encoder", "queue.push": "encoder", "queue.pop": "encoder", "cacheBits": "encoder", "cachedPiece": "encoder",
-	"Tokenizer.encode": "Tokenizer.Encode", "every": "Tokenizer.Encode", "checkSize": "Tokenizer.Encode", "matcher.add": "Tokenizer.Encode", "matcher.cut": "Tokenizer.Encode",
+	"pairTable.rank": "parseTokenizer", "queue.push": "encoder", "queue.pop": "encoder", "cacheBits": "encoder", "cachedPiece": "encoder",
+	"Tokenizer.encode": "Tokenizer.Encode", "every": "Tokenizer.Encode", "checkSize": "Tokenizer.Encode",
 	"Tokenizer.DecodeText": "Tokenizer.Decode", "toText": "Tokenizer.Decode", "Tokenizer.Bytes": "Tokenizer.Decode", "Tokenizer.ID": "Tokenizer.Decode",
 	"Tokenizer.Special": "Tokenizer.Decode", "Tokenizer.Len": "Tokenizer.Decode",
 	"Template.parts": "Template.Render", "Template.check": "Template.Render", "lastQuestion": "Template.Render", "splitThought": "Template.Render",
@@ -60,7 +60,7 @@ func owner(function string) string {
 	if o, ok := owners[function]; ok {
 		return o
 	}
-	if of, _, ok := strings.Cut(function, "."); ok && slices.Contains([]string{"jsonReader", "folder", "splitter", "encoder", "textStream", "Trace", "Cache"}, of) && function != "Cache.continueWith" {
+	if of, _, ok := strings.Cut(function, "."); ok && slices.Contains([]string{"jsonReader", "folder", "splitter", "encoder", "textStream", "Trace", "Cache", "matcher"}, of) && function != "Cache.continueWith" {
 		return of
 	}
 	return function

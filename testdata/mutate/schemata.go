@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/importer"
@@ -12,7 +13,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -28,8 +31,9 @@ import (
 //		return add__0(a, b)
 //	}
 //
-// What cannot be copied in this way (constants, types, assembly, edits of a whole
-// file) is built alone.
+// A kernel in assembly is copied too, and where Go takes its address the one that is
+// asked for is taken. What cannot be copied (constants, types, edits of more than one
+// function) is built alone.
 
 const selector = `package %s
 
@@ -73,7 +77,7 @@ func schemata(dir string, s sources, mutants []*mutant, binary string) error {
 			m.alone = true
 		}
 	}
-	for round := 0; ; round++ {
+	for range 8 {
 		texts, pieces := map[string][]byte{}, map[string][]piece{}
 		for _, name := range s.names {
 			if strings.HasSuffix(name, ".go") {
@@ -86,28 +90,102 @@ func schemata(dir string, s sources, mutants []*mutant, binary string) error {
 				texts[name], pieces[name] = generate(name, s.text[name], here)
 			}
 		}
+		assembly := map[string][]lines{}
+		for _, name := range s.names {
+			if strings.HasSuffix(name, ".s") {
+				texts[name], assembly[name] = generateAssembly(name, s.text[name], out, texts)
+			}
+		}
 		texts["zz_mutants.go"] = fmt.Appendf(nil, selector, s.pkg)
 		bad, err := typeCheck(s, texts, pieces)
 		if err != nil {
 			return err
 		}
-		if len(bad) == 0 || round == 5 {
+		if len(bad) == 0 {
 			for name, text := range texts {
 				if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
 					return err
 				}
 			}
-			cmd := exec.Command("go", "test", "-vet=off", "-c", "-o", binary, "-ldflags=-s -w", ".")
+			cmd := exec.Command("go", "test", "-vet=off", "-c", "-o", binary, "-ldflags=-s -w", "-asmflags=-e", ".")
 			cmd.Dir = dir
-			if output, err := cmd.CombinedOutput(); err != nil {
+			output, err := cmd.CombinedOutput()
+			if err == nil {
+				return nil
+			}
+			for _, m := range asmError.FindAllSubmatch(output, -1) {
+				line, _ := strconv.Atoi(string(m[2]))
+				for _, l := range assembly[filepath.Base(string(m[1]))] {
+					if line >= l.from && line <= l.to && !slices.Contains(bad, l.m) {
+						bad = append(bad, l.m)
+					}
+				}
+			}
+			if len(bad) == 0 {
 				return fmt.Errorf("%v\n%s", err, output[:min(len(output), 3000)])
 			}
-			return nil
 		}
 		for _, m := range bad {
 			m.number = 0
 		}
 	}
+	return errors.New("there is always something that does not build")
+}
+
+var asmError = regexp.MustCompile(`([^\s:/(]+\.s):(\d+)`)
+
+// lines of a generated file of assembly belong to a mutant.
+type lines struct {
+	from, to int
+	m        *mutant
+}
+
+// generateAssembly appends a copy of its function for each mutant, and has Go choose.
+func generateAssembly(name string, text []byte, mutants []*mutant, texts map[string][]byte) ([]byte, []lines) {
+	out := bytes.Clone(text)
+	var all []lines
+	choices := map[string]string{}
+	for _, m := range mutants {
+		if m.file != name || m.number == 0 {
+			continue
+		}
+		header := "TEXT ·" + m.function + "("
+		from := bytes.Index(text, []byte(header))
+		to := len(text)
+		if next := bytes.Index(text[from+1:], []byte("\nTEXT ·")); next >= 0 {
+			to = from + 1 + next
+		}
+		copied := string(text[from:m.start]) + m.text + string(text[m.end:to])
+		first := 2 + bytes.Count(out, []byte("\n"))
+		out = append(out, "\n"+strings.Replace(copied, header, fmt.Sprintf("TEXT ·%s__%d(", m.function, m.number), 1)+"\n"...)
+		all = append(all, lines{first, bytes.Count(out, []byte("\n")), m})
+		choices[m.function] += fmt.Sprintf(", %d, %s__%d", m.number, m.function, m.number)
+	}
+	for function, choice := range choices {
+		declared := regexp.MustCompile(`(?m)^func ` + function + `(\(.*)$`)
+		used := regexp.MustCompile(`(^|[^\w.])` + function + `\b`)
+		for name, text := range texts {
+			match := declared.FindSubmatch(text)
+			if !strings.HasSuffix(name, ".go") || match == nil {
+				continue
+			}
+			var changed []string
+			for line := range strings.Lines(string(text)) {
+				if !strings.HasPrefix(line, "func "+function) && !strings.HasPrefix(line, "//") {
+					line = used.ReplaceAllString(line, "${1}pick__("+function+choice+")")
+				}
+				changed = append(changed, line)
+			}
+			more := ""
+			for _, field := range strings.Split(choice, ", ") {
+				if strings.Contains(field, "__") {
+					more += "\n\n//go:noescape\nfunc " + field + string(match[1])
+				}
+			}
+			texts[name] = []byte(strings.Join(changed, "") + more + "\n")
+		}
+	}
+	return out, all
 }
 
 // enclosing returns the declaration that holds the mutant.
@@ -122,8 +200,8 @@ func enclosing(tree *ast.File, fset *token.FileSet, m *mutant) ast.Decl {
 
 // copyable says whether the mutant can be a copy among others.
 func copyable(s sources, m *mutant) bool {
-	if !strings.HasSuffix(m.file, ".go") {
-		return false
+	if strings.HasSuffix(m.file, ".s") {
+		return m.bug == nil
 	}
 	fset := token.NewFileSet()
 	tree, err := parser.ParseFile(fset, m.file, s.text[m.file], parser.SkipObjectResolution)
@@ -285,6 +363,9 @@ func typeCheck(s sources, texts map[string][]byte, pieces map[string][]piece) (b
 		return fmt.Errorf("%v: %s", p, message)
 	}
 	for name, text := range texts {
+		if !strings.HasSuffix(name, ".go") {
+			continue
+		}
 		f, err := parser.ParseFile(fset, name, text, parser.SkipObjectResolution|parser.AllErrors)
 		if err != nil {
 			return nil, err
