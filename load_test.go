@@ -331,6 +331,27 @@ func refused(t *testing.T, name string, err, kind error, text string) {
 	}
 }
 
+func TestLoadError(t *testing.T) {
+	golden(t, "LoadError", func(c *check) {
+		long := strings.Repeat("é", 600) // 1,200 bytes
+		for _, test := range []struct{ file, want string }{
+			{"a/b c", "qwen: a/b c: p"}, {"", "qwen: : p"}, {"é中", "qwen: é中: p"}, {"a\nb", `qwen: "a\nb": p`}, {"\xff", `qwen: "\xff": p`},
+			{long, "qwen: …" + long[200:] + ": p"}, {"x" + long, "qwen: …" + long[200:] + ": p"}, {long + "x", "qwen: …" + long[202:] + "x: p"},
+			{long[:1000], "qwen: " + long[:1000] + ": p"}, {long[:998] + "abc", "qwen: …" + long[:996] + "abc: p"},
+		} {
+			e := &LoadError{File: test.file, Kind: ErrShape, Problem: "p"}
+			c.equal("message", e.Error(), test.want)
+		}
+		var e error = &LoadError{File: "a", Kind: ErrShape, Problem: "b"}
+		if got := inFile("c", ErrDType, fmt.Errorf("x: %w", e)); got.Error() != "qwen: c: b" || !errors.Is(got, ErrShape) || errors.Is(got, ErrDType) {
+			c.fail("inFile of a LoadError: %v", got)
+		}
+		if got := inFile("c", ErrDType, io.EOF); got.Error() != "qwen: c: EOF" || !errors.Is(got, ErrDType) {
+			c.fail("inFile of another error: %v", got)
+		}
+	})
+}
+
 // TestFolder reads files, and refuses what is not one.
 func TestFolder(t *testing.T) {
 	defer answers(t, "folder")()
@@ -412,13 +433,6 @@ func TestFolder(t *testing.T) {
 		refused(t, name, err, test.kind, test.want)
 		_, _, err = f.mapFile("x")
 		refused(t, name, err, test.kind, test.want)
-	}
-	var e error = &LoadError{File: "a", Kind: ErrShape, Problem: "b"}
-	if got := inFile("c", ErrDType, e); got.Error() != "qwen: c: b" || !errors.Is(got, ErrShape) {
-		t.Errorf("inFile of a LoadError: %v", got)
-	}
-	if got := inFile("c", ErrDType, io.EOF); got.Error() != "qwen: c: EOF" || !errors.Is(got, ErrDType) {
-		t.Errorf("inFile of another error: %v", got)
 	}
 }
 

@@ -29,6 +29,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"os/exec"
@@ -40,6 +41,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -55,6 +57,7 @@ type stage struct {
 // answer, every function after those that it calls.
 var dataflow = []stage{
 	{name: "jsonReader"},
+	{name: "LoadError"},
 	{name: "ParseSafetensors"},
 	{name: "WriteSafetensors"},
 	{name: "widen"},
@@ -137,7 +140,7 @@ const memoryLimit = 1 << 30
 
 // A note is what a golden writes down for the process that watches.
 type note struct {
-	State    string // "begins", "fails" or "ends"
+	State    string // "begins", "fails", "ends" with one kernel, "done" with all
 	Function string
 	Kernel   string // that ran, "" if the check does not depend on it
 	Part     string // the function that was called, where the stage has one for each kernel
@@ -227,7 +230,7 @@ func watch() (code int, all []note) {
 			return 1, all
 		}
 		switch n, exit := len(list), child.ProcessState.ExitCode(); {
-		case n > 0 && list[n-1].State != "ends": // it died inside a golden: that one is broken, the rest is still to be asked
+		case n > 0 && list[n-1].State != "ends" && list[n-1].State != "done": // it died inside a golden: that one is broken, the rest is still to be asked
 			if last := list[n-1]; last.State == "begins" {
 				last.State, last.Detail = "fails", reason
 				all = append(all, last)
@@ -235,7 +238,7 @@ func watch() (code int, all []note) {
 		case (exit == 0 || exit == 1) || only != "":
 			return max(code, exit&0xff), all
 		default: // it died in another test: the goldens are still to be asked
-			only = goldenTests()
+			only = "^(" + strings.Join(slices.Sorted(maps.Keys(goldenTests())), "|") + ")$"
 		}
 		code = 1
 		if verdictStands(all) {
@@ -250,36 +253,51 @@ func watch() (code int, all []note) {
 	return code, all
 }
 
-var testName = regexp.MustCompile(`^Test\w*$`)
+var (
+	testName = regexp.MustCompile(`^Test\w*$`)
+	stageOf  = regexp.MustCompile(`(?:golden|answers)\(t, "([^"]+)"`)
+)
 
-// goldenTests returns a pattern of the tests that answer for a function.
-func goldenTests() string {
-	var names []string
+// goldenTests returns the tests that answer for a function, and for which.
+var goldenTests = sync.OnceValue(func() map[string]string {
+	tests := map[string]string{}
 	files, _ := filepath.Glob("*_test.go")
 	for _, file := range files {
 		text, _ := os.ReadFile(file)
 		for _, f := range strings.Split(string(text), "\nfunc ")[1:] {
-			if name, _, ok := strings.Cut(f, "(t *testing.T) {"); ok && testName.MatchString(name) && (strings.Contains(f, "golden(t, ") || strings.Contains(f, "answers(t, ")) {
-				names = append(names, name)
+			name, _, ok := strings.Cut(f, "(t *testing.T) {")
+			if stage := stageOf.FindStringSubmatch(f); ok && stage != nil && testName.MatchString(name) {
+				tests[name] = stage[1]
 			}
 		}
 	}
-	return "^(" + strings.Join(names, "|") + ")$"
-}
+	return tests
+})
 
-// verdictStands says whether every function before the first broken one has been
-// asked, so that the rest of the tests cannot change the verdict.
+// verdictStands says whether every test of every function before the first broken
+// one has been run, so that the rest cannot change the verdict.
 func verdictStands(all []note) bool {
+	if !slices.ContainsFunc(all, func(n note) bool { return n.State == "fails" }) {
+		return false
+	}
+	run, skip := regexp.MustCompile(flag.Lookup("test.run").Value.String()), flag.Lookup("test.skip").Value.String()
+	ended := map[string]bool{}
+	for _, n := range all {
+		if n.State == "done" {
+			ended[n.Test] = true
+		}
+	}
+	tests := goldenTests()
 	for _, s := range dataflow {
-		asked := false
 		for _, n := range all {
 			if n.Function == s.name && n.State == "fails" {
 				return true
 			}
-			asked = asked || n.Function == s.name
 		}
-		if !asked {
-			return false
+		for test, function := range tests {
+			if function == s.name && !ended[test] && run.MatchString(test) && (skip == "" || !regexp.MustCompile(skip).MatchString(test)) {
+				return false
+			}
 		}
 	}
 	return false
@@ -304,7 +322,7 @@ func guard(p *os.Process, file string, before []note, ended chan error) string {
 			size, since, worked = info.Size(), time.Now(), cpu
 		}
 		reason, list := "", readNotes(file)
-		inside := len(list) > 0 && list[len(list)-1].State != "ends"
+		inside := len(list) > 0 && list[len(list)-1].State != "ends" && list[len(list)-1].State != "done"
 		switch {
 		case inside && (time.Since(since) > wallLimit || cpu-worked > cpuLimit()):
 			reason = "does not return"
@@ -452,6 +470,7 @@ func answers(t *testing.T, function string) (done func()) {
 			c.fail("panic: %v\n%s", r, debug.Stack())
 		}
 		c.end()
+		write(note{State: "done", Function: function, Test: topLevel(t)})
 	}
 }
 
@@ -459,6 +478,7 @@ func answers(t *testing.T, function string) (done func()) {
 // One goroutine does all the work, so that a panic in a worker can be caught.
 func golden(t *testing.T, function string, f func(c *check)) {
 	known(t, function)
+	defer write(note{State: "done", Function: function, Test: topLevel(t)})
 	for i, k := range kernels {
 		if i > 0 && testing.Short() && !slices.Contains(kernelStages, function) {
 			continue

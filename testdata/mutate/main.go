@@ -268,7 +268,8 @@ var verdictLine = regexp.MustCompile(`(?m)^FIRST BROKEN: ([^ ]+) .*$`)
 // the time and find next to nothing that others do not. All the rest is asked
 // about what these let pass.
 const slow = "^(TestBadInput|TestGuardedFile|TestCutFile|TestFlippedBits|TestShrunkFile|TestLinks|TestNotRegular|TestUnreadable|" +
-	"TestOddInput|TestTiedInput|TestWriteRead|TestTokenizerGoroutines|TestTokenizerLongPieces|TestLinearSameBits|TestLinearBits)$"
+	"TestOddInput|TestTiedInput|TestWriteRead|TestTokenizerGoroutines|TestTokenizerLongPieces|TestLinearSameBits|TestLinearBits|" +
+	"TestJSONLimits|TestSafetensorsLimits|TestTokenizerLimits)$"
 
 var testName = regexp.MustCompile(`^Test\w*$`)
 
