@@ -524,6 +524,7 @@ func badTensors() (all []badInput) {
 	add("no tensors at all", ErrMissingTensor, func(d *draft) { d.tensors = nil }, "model.embed_tokens.weight")
 	add("a layer less than the config says", ErrMissingTensor, func(d *draft) { d.config["num_hidden_layers"] = "3" }, "model.layers.2.")
 	add("a billion layers less than the config says", ErrMissingTensor, func(d *draft) { d.config["num_hidden_layers"] = "1073741824" }, "model.layers.2.")
+	add("a layer more than the config says", ErrConfig, func(d *draft) { d.config["num_hidden_layers"] = "1" }, "model.layers.1.", "num_hidden_layers, 1")
 	add("no head, not tied", ErrMissingTensor, func(d *draft) { d.remove("lm_head.weight") }, "lm_head.weight", "[11 6]")
 	add("neither embedding nor head, tied", ErrMissingTensor, func(d *draft) {
 		d.remove("lm_head.weight")
@@ -1024,7 +1025,6 @@ func TestOddInput(t *testing.T) {
 		"tensors of other types":            extra(Tensor{"x1", "F64", []int{2}, make([]byte, 16)}, Tensor{"x2", "F8_E4M3", []int{3}, make([]byte, 3)}, Tensor{"x3", "BOOL", []int{1}, make([]byte, 1)}, Tensor{"x4", "F4", []int{2, 3}, make([]byte, 3)}),
 		"tensors of nobody":                 extra(NewTensor("model.layers.0.self_attn.rotary_emb.inv_freq", []float32{1, 2}, 2), NewTensor("", []float32{1}, 1), NewTensor("名前 \n\"\\", []float32{1}, 1)),
 		"64 dimensions":                     extra(Tensor{"deep", F32, slices.Repeat([]int{1}, 64), make([]byte, 4)}),
-		"layers of nobody":                  field("num_hidden_layers", "2"),
 		"unsorted header":                   func(d *draft) { d.header = reverseEntries },
 		"names in escapes":                  inHeader("model.embed_tokens", `\u006d\u006Fdel.\u0065mbed_tokens`),
 		"other fields in an entry":          inHeader(`"dtype":"F32"`, `"x":{"y":[1,2.5e3,null,"\ud83d\ude00"]},"dtype":"F32"`),

@@ -460,8 +460,12 @@ func (m *Model) connect(tensors map[string]located, source string) error {
 		m.used = len(g.order)
 	}
 	for _, name := range slices.Sorted(maps.Keys(tensors)) {
-		if !g.used[name] {
-			g.order = append(g.order, tensors[name].Tensor)
+		if g.used[name] {
+			continue
+		}
+		g.order = append(g.order, tensors[name].Tensor)
+		if layer, ok := layerOf(name); ok && layer >= c.Layers && g.err == nil { // half a network writes fluent nonsense
+			g.err = &LoadError{tensors[name].file, ErrConfig, fmt.Sprintf("%s: found a layer that config.json does not count, expected num_hidden_layers, %d, of them", plainText(clip(name)), c.Layers)}
 		}
 	}
 	m.tensors = g.order
@@ -486,6 +490,14 @@ type connector struct {
 	order   []Tensor // taken so far
 	later   []func() // widen the vectors
 	err     error
+}
+
+// layerOf returns the number in model.layers.NUMBER.REST.
+func layerOf(name string) (layer int, ok bool) {
+	rest, ok := strings.CutPrefix(name, "model.layers.")
+	number, _, dot := strings.Cut(rest, ".")
+	layer, err := strconv.Atoi(number)
+	return layer, ok && dot && err == nil
 }
 
 // has says whether there is a tensor of that name.
