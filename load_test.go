@@ -136,6 +136,7 @@ func TestParseConfigErrors(t *testing.T) {
 		{changes{"tie_word_embeddings", "1"}, "tie_word_embeddings: found a number, expected true or false"},
 		{changes{"eos_token_id", "-1"}, "eos_token_id: found -1, expected a token id"},
 		{changes{"eos_token_id", "[1,1073741825]"}, "eos_token_id[1]: found 1073741825, expected a token id"},
+		{changes{"eos_token_id", "[" + strings.Repeat("1,", 1024) + "1]"}, "eos_token_id[1024]: found one more id, expected at most 1024"},
 		{changes{"hidden_act", `"gelu"`}, `hidden_act: found "gelu", expected "silu"`},
 		{changes{"use_sliding_window", "true"}, "use_sliding_window: found true, expected false: sliding-window attention is not implemented"},
 		{changes{"layer_types", `["full_attention","sliding_attention"]`}, `layer_types[1]: found "sliding_attention", expected "full_attention": sliding-window attention is not implemented`},
@@ -436,6 +437,45 @@ func TestFolder(t *testing.T) {
 	}
 }
 
+// A hugeFS has one file of a certain size and nothing in it.
+type hugeFS struct{ size int64 }
+
+func (h hugeFS) Open(string) (fs.File, error)     { return hugeFile{h}, nil }
+func (h hugeFS) Stat(string) (fs.FileInfo, error) { return hugeInfo{h}, nil }
+
+type hugeFile struct{ hugeFS }
+
+func (h hugeFile) Stat() (fs.FileInfo, error) { return hugeInfo{h.hugeFS}, nil }
+func (h hugeFile) Read([]byte) (int, error)   { return 0, io.EOF }
+func (h hugeFile) Close() error               { return nil }
+
+type hugeInfo struct{ h hugeFS }
+
+func (h hugeInfo) Name() string       { return "x" }
+func (h hugeInfo) Size() int64        { return h.h.size }
+func (h hugeInfo) Mode() fs.FileMode  { return 0o444 }
+func (h hugeInfo) ModTime() time.Time { return time.Time{} }
+func (h hugeInfo) IsDir() bool        { return false }
+func (h hugeInfo) Sys() any           { return nil }
+
+// TestLargeFiles goes to the largest files that are read as a whole, and beyond.
+func TestLargeFiles(t *testing.T) {
+	defer answers(t, "load")()
+	for name, test := range map[string]struct {
+		limit int64
+		read  func(f folder) error
+	}{
+		"config.json":         {16 << 20, func(f folder) error { _, err := f.config(); return err }},
+		"tokenizer.json":      {64 << 20, func(f folder) error { _, err := f.tokenizer(); return err }},
+		"chat_template.jinja": {16 << 20, func(f folder) error { _, err := f.template("qwen3"); return err }},
+	} {
+		err := test.read(folder{".", hugeFS{test.limit + 1}})
+		refused(t, name, err, ErrTooLarge, fmt.Sprintf("%s: found %d bytes, expected at most %d", name, test.limit+1, test.limit))
+		err = test.read(folder{".", hugeFS{test.limit}})
+		refused(t, name, err, ErrTruncated, name+": cannot be read: EOF")
+	}
+}
+
 // brokenFS has one file, x, that says it has 9 bytes and misbehaves.
 type brokenFS struct {
 	open, stat error
@@ -583,6 +623,29 @@ func TestConnectErrors(t *testing.T) {
 			tensors[name] = spoiled
 			_, err = connect(tensors)
 			refused(t, name, err, ErrShape, fmt.Sprintf("FILE: %s: found shape %v, expected %v", name, spoiled.Shape, was.Shape))
+		}
+	}
+	// A tied head: the embedding under either name, but a head that is in the file goes before.
+	for _, has := range []string{"embed_tokens", "lm_head", "both"} {
+		r, files := read(&check{T: t}, "testdata/qwen2-tiny/model.safetensors"), map[string]located{}
+		for name, e := range r.entries {
+			files[name] = located{Tensor{name, DType(e.DType), e.Shape, e.data}, "FILE"}
+		}
+		embed, head := r.entries["model.embed_tokens.weight"].data, r.entries["lm_head.weight"].data
+		switch has {
+		case "embed_tokens":
+			delete(files, "lm_head.weight")
+			head = embed
+		case "lm_head":
+			delete(files, "model.embed_tokens.weight")
+			embed = head
+		}
+		data, _ := os.ReadFile("testdata/qwen2-tiny/config.json")
+		m := &Model{}
+		m.Config, _ = parseConfig(data)
+		m.Config.TieEmbeddings = true
+		if err := m.connect(files, "SOURCE"); err != nil || !bytes.Equal(m.Embed.Data, embed) || !bytes.Equal(m.Head.Data, head) {
+			t.Errorf("tied, %s in the file: %v", has, err)
 		}
 	}
 	// A config that asks for a billion layers is refused at the first that is not there.

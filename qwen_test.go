@@ -87,6 +87,43 @@ func manyDimensions(n, dimensions, last int) []byte {
 	return file(header.String(), "")
 }
 
+// TestJSONMore has what a mutation of the reader got past the other tests with.
+func TestJSONMore(t *testing.T) {
+	defer answers(t, "jsonReader")()
+	var got string
+	if err := readJSON([]byte(`"\n a b"`), func(r *jsonReader) { got = r.string() }); err != nil || got != "\n a b" {
+		t.Errorf("a space behind an escape: %q, %v", got, err)
+	}
+	for _, n := range []int{308, 309, 310, 400, 600} {
+		text := strings.Repeat("9", n)
+		for _, skip := range []bool{true, false} {
+			err := readJSON([]byte(text), func(r *jsonReader) {
+				if !skip {
+					r.float()
+				}
+			})
+			if (err == nil) != (n == 308) {
+				t.Errorf("a number of %d digits, skipped %v: %v", n, skip, err)
+			}
+		}
+	}
+	for n := range 66 { // cut at 60 bytes, or before the character that lies there
+		for _, c := range []string{"é", "中", "😀", "x"} {
+			s := strings.Repeat("a", n) + c + strings.Repeat("b", 60)
+			want := s[:60] + "…"
+			if n < 60 && n+len(c) > 60 {
+				want = s[:n] + "…"
+			}
+			if got := clip(s); got != want {
+				t.Errorf("clip(%q): got %q, want %q", s, got, want)
+			}
+		}
+	}
+	if s := strings.Repeat("a", 60); clip(s) != s {
+		t.Error("60 bytes are cut")
+	}
+}
+
 // TestSafetensorsLimits goes to what a header may hold, and beyond.
 func TestSafetensorsLimits(t *testing.T) {
 	defer answers(t, "ParseSafetensors")()
@@ -260,6 +297,27 @@ func TestMatcher(t *testing.T) {
 	})
 }
 
+// TestExpectString shows two long texts from where they differ.
+func TestExpectString(t *testing.T) {
+	defer answers(t, "parseTokenizer")()
+	for n, want := range map[int]string{
+		0: `found "Xb", expected "Yb"`, 30: `found "` + strings.Repeat("a", 30) + `Xb", expected "` + strings.Repeat("a", 30) + `Yb"`,
+		31: `found "…` + strings.Repeat("a", 15) + `Xb", expected "…` + strings.Repeat("a", 15) + `Yb"`,
+	} {
+		same := strings.Repeat("a", n)
+		err := readJSON([]byte(`"`+same+`Xb"`), func(r *jsonReader) { expectString(r, same+"Yb") })
+		if err == nil || err.Error() != want {
+			t.Errorf("%d the same: got %v, want %s", n, err, want)
+		}
+	}
+	if err := checkSize(1 << 30); err != nil {
+		t.Error(err)
+	}
+	if err := checkSize(1<<30 + 1); err == nil || err.Error() != "found a text of 1073741825 bytes, expected at most 1073741824" {
+		t.Errorf("a text of 1 GiB and a byte: %v", err)
+	}
+}
+
 // TestTokenizerLimits goes to what a tokenizer.json may hold, and beyond.
 func TestTokenizerLimits(t *testing.T) {
 	defer answers(t, "parseTokenizer")()
@@ -349,9 +407,9 @@ func tokenizerTables(c *check, name, text string) {
 		last = max(last, a.ID)
 		added[a.Content], special[a.ID] = a.ID, a.Special
 	}
-	for id := range last + 3 {
-		if b, ok := t.Bytes(id); ok {
-			got[id] = string(b)
+	for id, span := range t.spans {
+		if span.end != 0 {
+			got[id] = t.text[span.start:span.end]
 		}
 	}
 	c.equal(name+", bytes of every token", got, want)
@@ -876,7 +934,7 @@ func TestLinear(t *testing.T) {
 
 			// A weight may begin anywhere in a file, and a token's result may not
 			// depend on its neighbours or on the number of threads.
-			w.Data = append([]byte{0}, w.Data...)[1:]
+			w.Data = slices.Clip(append([]byte{0}, w.Data...)[1:])
 			for _, procs := range []int{2, 5} {
 				runtime.GOMAXPROCS(procs)
 				sameBits(c, fmt.Sprint(procs, " threads"), Linear(x, w, bias), got)
@@ -1577,13 +1635,15 @@ func TestForward(t *testing.T) {
 				want := logits[i*m.Config.Vocab : (i+1)*m.Config.Vocab]
 				within(c, fmt.Sprint(name, ", logits of row ", i), got, want, wiring(want))
 			}
+			var steps []string
 			c.must(m.Trace([]int{0, 1, 2, 3}, m.NewCache(), func(step string, _ []int, x []float32) {
-				if step == "model.norm" {
+				if steps = append(steps, step); step == "model.norm" {
 					within(c, name+", model.norm", x, norm, wiring(norm), m.Config.Hidden)
 				} else if step == "lm_head" {
 					within(c, name+", lm_head", x, logits, wiring(logits), m.Config.Vocab)
 				}
 			}))
+			c.equal("steps", steps, []string{"model.embed_tokens", "model.norm", "lm_head"})
 		}
 		for _, name := range tinyModels {
 			forwardWhole(c, name)
@@ -1926,7 +1986,11 @@ func TestFilter(t *testing.T) {
 		}
 		c.equal("a token that is removed is never drawn", count[0], 0)
 		within(c, "share of the second", []float64{float64(count[1]) / 2000}, []float64{1 / (1 + math.E)}, []float64{0.05}) // 5 standard deviations
+	})
+}
 
+func TestSamplingCheck(t *testing.T) {
+	golden(t, "Sampling.check", func(c *check) {
 		for want, s := range map[string]Sampling{
 			"": {Temperature: 2, TopK: -1, TopP: 1, MinP: 1, RepetitionPenalty: 2},
 			"temperature: found -1, expected 0 to 3.4028234663852886e+38":          {Temperature: -1},

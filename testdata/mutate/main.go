@@ -57,6 +57,7 @@ func main() {
 	workers := flag.Int("workers", 2, "how many to try at the same time")
 	in := flag.String("in", "", "only changes of this file or function, all of them")
 	not := flag.String("not", "", "no changes of these files: a.go,b.go")
+	from := flag.String("from", "", "not a draw, but the changes that this result file (-o) lists; those that it says were caught and named right are not tried again")
 	list := flag.Bool("list", false, "list the changes, do not try them")
 	named := flag.Bool("named", true, "try the known porting bugs")
 	out := flag.String("o", "", "append every result to this file as it comes")
@@ -78,11 +79,16 @@ func main() {
 	check(err)
 
 	all = slices.DeleteFunc(all, func(m *mutant) bool { return slices.Contains(strings.Split(*not, ","), m.file) })
+	var before []*mutant
+	if *from != "" {
+		all, before = readResults(*from, all)
+		*count = len(all)
+	}
 	want := *count
 	if *in != "" {
 		all = slices.DeleteFunc(all, func(m *mutant) bool { return m.file != *in && m.function != *in })
 		want = len(all)
-	} else {
+	} else if *from == "" {
 		r := rand.New(rand.NewPCG(*seed, 0))
 		r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	}
@@ -108,7 +114,7 @@ func main() {
 		check(err)
 	}
 	run(sources, bugs, len(bugs), *workers, reasons, log)
-	drawn := run(sources, all, want, *workers, reasons, log)
+	drawn := append(before, run(sources, all, want, *workers, reasons, log)...)
 	report(os.Stdout, bugs, drawn)
 }
 
@@ -172,6 +178,33 @@ func readEquivalent(file string) (map[string]string, error) {
 	return reasons, nil
 }
 
+// readResults returns the mutants of a result file that are to be tried again, and
+// the others.
+func readResults(file string, all []*mutant) (again, done []*mutant) {
+	data, err := os.ReadFile(file)
+	check(err)
+	byKey := map[string][]*mutant{}
+	for _, m := range all {
+		byKey[m.kind+m.key()] = append(byKey[m.kind+m.key()], m)
+	}
+	for line := range strings.Lines(string(data)) {
+		f := strings.Split(strings.TrimRight(line, "\n"), "\t")
+		if len(f) < 7 || len(byKey[f[3]+f[4]]) == 0 {
+			fmt.Fprintf(os.Stderr, "the source has changed: %s", line)
+			continue
+		}
+		m := byKey[f[3]+f[4]][0]
+		byKey[f[3]+f[4]] = byKey[f[3]+f[4]][1:]
+		if f[6] == "named right" {
+			m.outcome, m.verdict = f[0], strings.Trim(f[5], "[]")
+			done = append(done, m)
+		} else {
+			again = append(again, m)
+		}
+	}
+	return again, done
+}
+
 // run tries mutants until want are done: those of one binary first, then those
 // that are built alone. What does not build does not count.
 func run(s sources, mutants []*mutant, want, workers int, reasons map[string]string, log *os.File) (done []*mutant) {
@@ -215,7 +248,11 @@ func run(s sources, mutants []*mutant, want, workers int, reasons map[string]str
 			for m := next(); m != nil; m = next() {
 				m.try(dir, binary, s.text[m.file])
 				mu.Lock()
-				if why, ok := reasons[m.key()]; ok && m.outcome == "not caught" {
+				why, ok := reasons[m.key()]
+				if !ok {
+					why, ok = reasons[m.function+" | * | *"]
+				}
+				if ok && m.outcome == "not caught" {
 					m.outcome, m.reason = "equivalent", why
 				}
 				if m.outcome == "does not build" {
