@@ -216,9 +216,9 @@ type precision struct {
 
 var (
 	inFloat64 = precision{}
-	inFloat32 = precision{"", 0x1p-24, 12, 5, func(v float64) float64 { return float64(float32(v)) }}
-	inBF16    = precision{"bf16-rounding", 0x1p-9, 6, 2.5, roundBF16}
-	inF16     = precision{"f16-rounding", 0x1p-12, 6, 2.5, roundF16}
+	inFloat32 = precision{"", 0x1p-24, 60, 5, func(v float64) float64 { return float64(float32(v)) }}
+	inBF16    = precision{"bf16-rounding", 0x1p-9, 40, 2.5, roundBF16}
+	inF16     = precision{"f16-rounding", 0x1p-12, 40, 2.5, roundF16}
 )
 
 // roundBF16 returns the nearest bfloat16, ties to even.
@@ -765,7 +765,7 @@ func (s yardstick) distance(got, want []float64) distance {
 		}
 		d.max, d.size = max(d.max, e), max(d.size, math.Abs(w))
 		square += e * e
-		if e > 0 {
+		if e > 0 && !math.IsNaN(s.sigma[i/width]) { // NaN: the row was made of what is not a number
 			e /= s.sigma[i/width] + s.prec.unit*max(math.Abs(w), math.Abs(got[i])) + math.SmallestNonzeroFloat32
 			worst, yards = max(worst, e), yards+e*e
 		}

@@ -14,7 +14,7 @@ package qwen
 //
 // Reference: none; the method is what people do by hand, see DEBUGGING.md.
 //
-// Next: simd_amd64.go
+// Next: page.go
 
 import (
 	"cmp"
@@ -248,6 +248,9 @@ func (k *comparison) read() error {
 	if len(k.subjects) == 0 {
 		return fmt.Errorf("qwen: the recording: found no tensor whose name is known (first: %s), expected names such as model.layers.0.input_layernorm; see -rename", strings.Join(unknown[:min(3, len(unknown))], ", "))
 	}
+	if !slices.ContainsFunc(k.subjects, func(s *subject) bool { return s.want != nil }) {
+		return fmt.Errorf("qwen: %s: no tensor fits the config and the %d ids", k.report.Warnings[0], len(k.ids))
+	}
 	if len(unknown) > 0 {
 		k.report.Warnings = append(k.report.Warnings, fmt.Sprintf("%d names are not known and were left out: %s", len(unknown), strings.Join(unknown[:min(5, len(unknown))], ", ")))
 	}
@@ -426,9 +429,13 @@ func (k *comparison) own(s *subject, row *TensorReport) {
 	}
 	row.Bias = Number(bias(y, s.want))
 	row.Worst = worst(y, s.want, k.m.shape(s.place, len(k.ids)))
+	if k.accepted(s) {
+		return
+	}
+	soft := s.prec.unit > inFloat32.unit && k.explainedBy(s, y, s.prec)
+	row.OwnExcess = Number(s.own.excess)
 	switch {
-	case k.accepted(s):
-	case s.prec.unit > inFloat32.unit && k.explainedBy(s, y, s.prec):
+	case soft:
 		k.soft = append(k.soft, s)
 	default:
 		row.Status = "broken"
@@ -527,7 +534,8 @@ func (k *comparison) explain() {
 	broken := slices.DeleteFunc(k.broken, func(s *subject) bool { return s == k.trapped })
 	for _, s := range k.subjects {
 		if s.want == nil && (len(broken) == 0 || k.before(s, broken[0])) {
-			k.conclude("differs", s.name, "unknown", s.name+" has another shape than the config gives it ("+strings.Join(k.report.Warnings, "; ")+")", nil)
+			at := slices.IndexFunc(k.report.Warnings, func(w string) bool { return strings.HasPrefix(w, s.name+": ") })
+			k.conclude("differs", s.name, "unknown", k.report.Warnings[at]+": the config says another size, or the recording holds something else", nil)
 			return
 		}
 	}
@@ -585,6 +593,10 @@ func (k *comparison) differs(broken []*subject) {
 		return
 	}
 	detail := k.describe(f, first)
+	if f.cause == "final-norm-missing" && len(broken) == 1 && k.isElsewhere(first) {
+		k.conclude("mislabelled", first.name, f.cause, first.name+" was taken before the final norm; the norm itself was applied", nil)
+		return
+	}
 	explained, rest := k.others(broken[1:], &f)
 	detail += k.extent(f, first, explained, rest)
 	if len(ties) > 0 {
@@ -595,6 +607,14 @@ func (k *comparison) differs(broken []*subject) {
 	}
 	k.conclude("differs", first.name, f.cause, detail, f.number())
 	k.report.Residual = Number(f.residual.max / f.residual.size)
+}
+
+// isElsewhere says whether what arises at the subject's place was recorded under
+// another name too, and is right there.
+func (k *comparison) isElsewhere(s *subject) bool {
+	return slices.ContainsFunc(k.subjects, func(t *subject) bool {
+		return t != s && t.place == s.place && k.rows[t].Status == "ok"
+	})
 }
 
 // number is the fitted constant, nil if there is none.
@@ -1010,6 +1030,9 @@ func change(in, out []float64, width int) (mean, most Number) {
 func (g *Growth) fit() {
 	var x, y, ln []float64
 	for i, l := range g.Layers {
+		if l.Increase > 30 { // a layer that is wrong itself: growth begins after it
+			x, y, ln = nil, nil, nil
+		}
 		if e := float64(l.Error); e > 0 && !math.IsInf(e, 0) {
 			x, y, ln = append(x, float64(i)), append(y, e), append(ln, math.Log(e))
 		}
