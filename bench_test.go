@@ -3,10 +3,8 @@ package qwen
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"testing"
-	"time"
 )
 
 // shapes are the models that the benchmarks run, with random weights.
@@ -81,45 +79,123 @@ func weightBytes(m *Model) int {
 	return n
 }
 
+// BenchmarkModel measures prefill and decode of models of real size. Divide MB/s
+// by what the machine reads, and GFLOP/s by what it multiplies and adds.
 func BenchmarkModel(b *testing.B) {
 	for _, c := range shapes {
-		m := benchModel(c)
-		bytes := weightBytes(m)
-		ids := make([]int, 4096)
-		for i := range ids {
-			ids[i] = i * 31 % c.Vocab
-		}
-		forward := func(b *testing.B, ids []int, cache *Cache) {
-			if _, err := m.prefill(b.Context(), ids, cache); err != nil {
-				b.Fatal(err)
+		b.Run(c.ModelType, func(b *testing.B) {
+			m := benchModel(c)
+			b.Run("prefill512", func(b *testing.B) { benchPrefill(b, m, 512) })
+			b.Run("decode", func(b *testing.B) { benchDecode(b, m, 0) })
+			b.Run("decode4096", func(b *testing.B) { benchDecode(b, m, 4096) })
+		})
+	}
+}
+
+// feed runs n arbitrary tokens through m.
+func feed(b *testing.B, m *Model, n int, cache *Cache) {
+	ids := make([]int, n)
+	for i := range ids {
+		ids[i] = i * 31 % m.Config.Vocab
+	}
+	if _, err := m.prefill(b.Context(), ids, cache); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func benchPrefill(b *testing.B, m *Model, n int) {
+	for b.Loop() {
+		feed(b, m, n, m.NewCache())
+	}
+	tokens := float64(b.N*n) / b.Elapsed().Seconds()
+	b.ReportMetric(tokens, "tok/s")
+	b.ReportMetric(tokens*float64(weightBytes(m)-len(m.Head.Data))/1e9, "GFLOP/s") // a weight: 2 bytes, 2 operations
+}
+
+func benchDecode(b *testing.B, m *Model, depth int) {
+	c, cache := m.Config, m.NewCache()
+	if depth > 0 {
+		feed(b, m, depth, cache)
+	}
+	b.SetBytes(int64(weightBytes(m) + depth*c.Layers*c.KVHeads*c.HeadDim*2*4))
+	for b.Loop() {
+		feed(b, m, 1, cache)
+		cache.Truncate(depth)
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tok/s")
+}
+
+// BenchmarkLinear measures the Linears of Qwen2.5-0.5B with bf16 weights, for one
+// token and for many.
+func BenchmarkLinear(b *testing.B) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, shape := range [][2]int{{896, 896}, {4864, 896}, {896, 4864}, {151936, 896}} {
+		w := randomMatrix(r, BF16, shape[0], shape[1])
+		for _, seq := range []int{1, 256} {
+			if seq > 1 && w.Rows > 100_000 {
+				continue // only the last token goes through the head
 			}
-		}
-		for _, seq := range []int{512} {
-			b.Run(fmt.Sprintf("%s/prefill%d", c.ModelType, seq), func(b *testing.B) {
+			x := randomFloats(r, seq*w.Cols)
+			b.Run(fmt.Sprintf("%dx%d/%d", w.Rows, w.Cols, seq), func(b *testing.B) {
+				b.SetBytes(int64(len(w.Data)))
 				for b.Loop() {
-					forward(b, ids[:seq], m.NewCache())
+					Linear(x, w, nil)
 				}
-				perSecond := float64(b.N) / b.Elapsed().Seconds()
-				b.ReportMetric(perSecond*float64(seq), "tok/s")
-				b.ReportMetric(perSecond*float64(seq)*float64(bytes-len(m.Head.Data))/1e9, "GFLOP/s") // 2 bytes a weight, 2 operations
-			})
-		}
-		for _, depth := range []int{0, 4096} {
-			cache := m.NewCache()
-			if depth > 0 {
-				forward(b, ids[:depth], cache)
-			}
-			b.Run(fmt.Sprintf("%s/decode%d", c.ModelType, depth), func(b *testing.B) {
-				b.SetBytes(int64(bytes + depth*c.Layers*c.KVHeads*c.HeadDim*8))
-				for b.Loop() {
-					forward(b, ids[:1], cache)
-					cache.Truncate(depth)
-				}
-				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tok/s")
+				b.ReportMetric(float64(b.N*seq*len(w.Data))/b.Elapsed().Seconds()/1e9, "GFLOP/s")
 			})
 		}
 	}
 }
 
-var _ = math.Pi
-var _ time.Duration
+// BenchmarkKernels measures each kernel on one core, with operands in its cache.
+func BenchmarkKernels(b *testing.B) {
+	r := rand.New(rand.NewPCG(1, 2))
+	const rows, cols = 24, 1024
+	x, y := randomFloats(r, 6*cols), make([]float32, 6*cols)
+	for _, k := range kernels {
+		restore, _ := setKernel(k.name)
+		for _, dtype := range []DType{F32, F16, BF16} {
+			w := randomMatrix(r, dtype, rows, cols)
+			b.Run(k.name+"/dots"+string(dtype), func(b *testing.B) {
+				b.SetBytes(int64(len(w.Data)))
+				for b.Loop() {
+					k.dots(y[:rows], w.Data, dtype, x[:cols])
+				}
+			})
+			b.Run(k.name+"/widen"+string(dtype), func(b *testing.B) {
+				b.SetBytes(2 * cols)
+				for b.Loop() {
+					k.widen(y[:cols], w.Data, dtype)
+				}
+			})
+		}
+		w := randomFloats(r, rows*cols)
+		t := &tile{y: y, w: w, x: x, yStride: cols, wStride: cols, xStride: cols, n: cols, first: true, last: true}
+		b.Run(k.name+"/tile", func(b *testing.B) {
+			for b.Loop() {
+				k.tile(t)
+			}
+			b.ReportMetric(float64(b.N*2*k.rows*k.tokens*cols)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+		})
+		t.n, t.wStride = 64, cols/4
+		b.Run(k.name+"/mix", func(b *testing.B) {
+			for b.Loop() {
+				k.mix(t)
+			}
+			b.ReportMetric(float64(b.N*2*k.columns*k.tokens*64)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+		})
+		b.Run(k.name+"/softmax", func(b *testing.B) {
+			b.SetBytes(4 * cols)
+			for b.Loop() {
+				k.softmax(y[:cols])
+			}
+		})
+		b.Run(k.name+"/silu", func(b *testing.B) {
+			b.SetBytes(4 * cols)
+			for b.Loop() {
+				k.silu(y[:cols], x[:cols])
+			}
+		})
+		restore()
+	}
+}

@@ -49,7 +49,7 @@ type kernel struct {
 	dotsF32, dotsF16, dotsBF16 func(y []float32, w []byte, x []float32)
 
 	// widen converts len(dst) numbers, a multiple of block.
-	widenF16, widenBF16 func(dst []float32, src []byte)
+	widenF32, widenF16, widenBF16 func(dst []float32, src []byte)
 
 	// tile multiplies rows rows of w with tokens rows of x. This is prefill.
 	tile         func(t *tile)
@@ -81,9 +81,9 @@ type tile struct {
 var kernels = append(machineKernels(), &kernel{
 	name:    "generic",
 	dotsF32: dotsGeneric(F32), dotsF16: dotsGeneric(F16), dotsBF16: dotsBF16Generic,
-	widenF16: widenGeneric(F16), widenBF16: widenGeneric(BF16),
+	widenF32: widenGeneric(F32), widenF16: widenGeneric(F16), widenBF16: widenGeneric(BF16),
 	tile: tileGeneric, rows: 1, tokens: 1,
-	mix: mixGeneric, columns: 1,
+	mix: mixGeneric, columns: 8,
 	softmax: softmaxGeneric, silu: siluGeneric,
 })
 
@@ -123,6 +123,8 @@ func (k *kernel) dots(y []float32, w []byte, dtype DType, x []float32) {
 func (k *kernel) widen(dst []float32, src []byte, dtype DType) {
 	n := len(dst) &^ (block - 1) // the rest is too short for a kernel
 	switch {
+	case n > 0 && dtype == F32:
+		k.widenF32(dst[:n], src[:4*n])
 	case n > 0 && dtype == F16:
 		k.widenF16(dst[:n], src[:2*n])
 	case n > 0 && dtype == BF16:
@@ -218,11 +220,21 @@ func tileGeneric(t *tile) {
 	}
 }
 
-// mixGeneric is mix for one token and as many columns as y has.
+// mixGeneric is mix for one token and eight columns.
 func mixGeneric(t *tile) {
-	for i := range t.n {
-		t.y[0] += float32(t.x[i] * t.w[i*t.wStride])
+	s0, s1, s2, s3, s4, s5, s6, s7 := t.y[0], t.y[1], t.y[2], t.y[3], t.y[4], t.y[5], t.y[6], t.y[7]
+	for i, v := range t.x[:t.n] {
+		w := t.w[i*t.wStride:][:8]
+		s0 += float32(v * w[0])
+		s1 += float32(v * w[1])
+		s2 += float32(v * w[2])
+		s3 += float32(v * w[3])
+		s4 += float32(v * w[4])
+		s5 += float32(v * w[5])
+		s6 += float32(v * w[6])
+		s7 += float32(v * w[7])
 	}
+	copy(t.y, []float32{s0, s1, s2, s3, s4, s5, s6, s7})
 }
 
 // exp returns e^x, at most 1.5 units in the last place off. With x = n*ln 2 + r,

@@ -2,7 +2,22 @@
 
 package qwen
 
-import "golang.org/x/sys/cpu"
+// Which kernels an amd64 processor can run, and what their assembly is called.
+//
+// A feature counts only if the processor has it and the operating system saves
+// its registers when it switches between threads: golang.org/x/sys/cpu asks both.
+//
+//	avx2     Intel since 2013 (Haswell), AMD since 2015: AVX2, FMA, F16C
+//	avx512   wider tiles for prefill and attention; decode is the same, since it
+//	         waits for memory and not for arithmetic
+//
+// Next: simd_amd64.s
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/cpu"
+)
 
 // machineKernels returns the kernels of this processor, the best first.
 func machineKernels() []*kernel {
@@ -12,7 +27,7 @@ func machineKernels() []*kernel {
 	avx2 := &kernel{
 		name:    "avx2",
 		dotsF32: dotsF32AVX2, dotsF16: dotsF16AVX2, dotsBF16: dotsBF16AVX2,
-		widenF16: widenF16AVX2, widenBF16: widenBF16AVX2,
+		widenF32: widenF32, widenF16: widenF16AVX2, widenBF16: widenBF16AVX2,
 		tile: tileAVX2, rows: 4, tokens: 3,
 		mix: mixAVX2, columns: 32,
 		softmax: softmaxAVX2, silu: siluAVX2,
@@ -20,11 +35,16 @@ func machineKernels() []*kernel {
 	if !(cpu.X86.HasAVX512F && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL) {
 		return []*kernel{avx2}
 	}
-	avx512 := *avx2 // decode is bound by memory: wider registers do not help it
+	avx512 := *avx2
 	avx512.name = "avx512"
 	avx512.tile, avx512.rows, avx512.tokens = tileAVX512, 8, 6
 	avx512.mix, avx512.columns = mixAVX512, 64
 	return []*kernel{&avx512, avx2}
+}
+
+// widenF32 copies: amd64 is little-endian like the file.
+func widenF32(dst []float32, src []byte) {
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&dst[0])), 4*len(dst)), src)
 }
 
 //go:noescape
