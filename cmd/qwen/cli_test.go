@@ -64,6 +64,9 @@ func document(t *testing.T, stdin string, v any, args ...string) {
 // TestUsage: wrong usage is 64, an error is 1; both are one line on stderr and
 // nothing on stdout, and help is 0 and on stdout.
 func TestUsage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a process a case")
+	}
 	none := filepath.Join(t.TempDir(), "none")
 	t.Setenv("HF_HUB_CACHE", t.TempDir())
 	for _, test := range []struct {
