@@ -836,6 +836,104 @@ func TestKernelTile(t *testing.T) {
 	})
 }
 
+// eights returns x filled up to a multiple of 8 with v, and a 7 behind it that must
+// stay.
+func eights(x []float32, v float32) []float32 {
+	y := slices.Clone(x)
+	for len(y)%8 != 0 {
+		y = append(y, v)
+	}
+	return append(y, 7)
+}
+
+// TestKernelSoftmax asks each kernel for the recorded rows, filled up with -Inf.
+func TestKernelSoftmax(t *testing.T) {
+	golden(t, "kernel.softmax", func(c *check) {
+		c.about(current.softmax)
+		for name, r := range cases(c, "softmax") {
+			x := r.numbers("in")
+			want, bound := softmax64(widen64(x))
+			got := eights(x, removed)
+			current.softmax(got[: len(got)-1 : len(got)-1])
+			within(c, name, got[:len(x)], want, times(2, bound))
+			within(c, name+", PyTorch", got[:len(x)], r.numbers("out"), times(3, bound))
+			for _, v := range got[len(x) : len(got)-1] {
+				c.equal(name+", where -Inf was", v, float32(0))
+			}
+			c.equal(name+", the number behind", got[len(got)-1], float32(7))
+		}
+	})
+}
+
+// TestKernelSiLU asks each kernel for the recorded values.
+func TestKernelSiLU(t *testing.T) {
+	golden(t, "kernel.silu", func(c *check) {
+		c.about(current.silu)
+		for name, r := range cases(c, "silu") {
+			x := r.numbers("in")
+			padded := eights(x, 0)
+			got := make([]float32, len(padded))
+			got[len(got)-1] = 7
+			n := len(got) - 1
+			current.silu(got[:n:n], padded[:n:n])
+			want, bound := make([]float64, len(x)), make([]float64, len(x))
+			for i, v := range x {
+				want[i] = float64(v) / (1 + math.Exp(-float64(v)))
+				bound[i] = 6*ulp*math.Abs(want[i]) + 3e-37
+			}
+			within(c, name, got[:len(x)], want, bound)
+			within(c, name+", PyTorch", got[:len(x)], r.numbers("out"), times(2.5, bound))
+			c.equal(name+", the number behind", got[n], float32(7))
+		}
+	})
+}
+
+// TestKernelMix adds up rows of random numbers, with room between them.
+func TestKernelMix(t *testing.T) {
+	golden(t, "kernel.mix", func(c *check) {
+		c.about(current.mix)
+		random := rand.New(rand.NewPCG(15, 16))
+		columns, tokens := current.columns, current.tokens
+		nan := float32(math.NaN())
+		for _, n := range []int{1, 2, 3, 7, 16, 33, 64} {
+			yStride, wStride, xStride := columns+3, columns+5, n+2
+			fill := func(count, width, stride int) []float32 {
+				x := make([]float32, count*stride)
+				for i := range x {
+					if x[i] = nan; i%stride < width {
+						x[i] = float32(random.NormFloat64())
+					}
+				}
+				return x
+			}
+			w, x, y := fill(n, columns, wStride), fill(tokens, n, xStride), fill(tokens, columns, yStride)
+			var got []float32
+			var want, bound []float64
+			for t := range tokens {
+				for col := range columns {
+					sum := float64(y[t*yStride+col])
+					size := math.Abs(sum)
+					for i := range n {
+						v := float64(x[t*xStride+i]) * float64(w[i*wStride+col])
+						sum, size = sum+v, size+math.Abs(v)
+					}
+					want, bound = append(want, sum), append(bound, float64(n+1)*ulp*size)
+				}
+			}
+			current.mix(&tile{y: y, w: w, x: x, yStride: yStride, wStride: wStride, xStride: xStride, n: n})
+			for t := range tokens {
+				got = append(got, y[t*yStride:t*yStride+columns]...)
+				for _, v := range y[t*yStride+columns : (t+1)*yStride] {
+					if v == v {
+						c.fail("%d rows: writes between the rows of y", n)
+					}
+				}
+			}
+			within(c, fmt.Sprint(n, " rows"), got, want, bound, columns)
+		}
+	})
+}
+
 // TestParallel counts who does what.
 func TestParallel(t *testing.T) {
 	golden(t, "parallel", func(c *check) {

@@ -88,6 +88,9 @@ var dataflow = []stage{
 	{name: "kernel.dots"},
 	{name: "kernel.widen"},
 	{name: "tile"},
+	{name: "kernel.mix"},
+	{name: "kernel.softmax"},
+	{name: "kernel.silu"},
 	{name: "parallel"},
 	{name: "Linear"},
 	{name: "Rotary.Angles"},
@@ -505,7 +508,7 @@ func golden(t *testing.T, function string, f func(c *check)) {
 
 // kernelStages are the goldens that -short runs for every kernel, and not only for
 // the best.
-var kernelStages = []string{"dot", "kernel.dots", "kernel.widen", "tile", "Linear", "attentionScores", "attentionValues", "Attention", "Model.Forward"}
+var kernelStages = []string{"dot", "kernel.dots", "kernel.widen", "tile", "kernel.mix", "kernel.softmax", "kernel.silu", "Softmax", "SiLU", "Linear", "attentionScores", "attentionValues", "Attention", "Model.Forward"}
 
 func known(t *testing.T, function string) {
 	if !slices.ContainsFunc(dataflow, func(s stage) bool { return s.name == function }) {

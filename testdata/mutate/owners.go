@@ -49,7 +49,8 @@ var owners = map[string]string{
 	"kernels": "tile", "machineKernels": "tile",
 	"kernel.dots": "kernel.dots", "setKernel": "kernel.dots", "Kernel": "kernel.dots", "block": "kernel.dots", "dotRows": "kernel.dots",
 	"padRows": "Linear", "Matrix.multiply": "Linear", "Matrix.dots": "Linear", "panelRows": "Linear", "panel.widen": "Linear", "panel.multiply": "Linear", "panelSize": "Linear", "tileColumns": "Linear", "panels": "Linear", "Rotary.stretchYaRN": "NewRotary", "yarnAttentionFactor": "NewRotary",
-	"softmax": "Softmax", "exp": "Softmax", "attentionShape": "Attention", "Model.NewCache": "Cache",
+	"softmax": "Softmax", "exp": "softmaxGeneric", "powerOf2": "softmaxGeneric", "expLow": "softmaxGeneric", "expTable": "softmaxAVX2",
+	"fill": "attentionScores", "grow": "attentionScores", "tiles": "attentionScores", "attentionTokens": "Attention", "attentionShape": "Attention", "Model.NewCache": "Cache",
 	"Model.forward": "Model.Forward", "finite": "Model.checkFinite", "Model.blame": "Model.checkFinite",
 	// sample.go, generate.go
 	"Sampling.choose": "Sampling.Filter", "removed": "Sampling.Filter",
@@ -60,7 +61,8 @@ var owners = map[string]string{
 // inTable are the functions that the table of kernels holds: a fault in the table
 // may show as a fault of any of them.
 var inTable = []string{"kernel.dots", "kernel.widen", "tile", "dotsGeneric", "dotsBF16Generic", "widenGeneric", "tileGeneric",
-	"dotsF32AVX2", "dotsF16AVX2", "dotsBF16AVX2", "widenF16AVX2", "widenBF16AVX2", "tileAVX2", "tileAVX512"}
+	"dotsF32AVX2", "dotsF16AVX2", "dotsBF16AVX2", "widenF16AVX2", "widenBF16AVX2", "tileAVX2", "tileAVX512",
+	"mixGeneric", "mixAVX2", "mixAVX512", "softmaxGeneric", "softmaxAVX2", "siluGeneric", "siluAVX2"}
 
 // owner returns the function that the verdict should name.
 func owner(function string) string {
