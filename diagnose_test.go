@@ -228,7 +228,7 @@ func TestRecording(t *testing.T) {
 	if err := os.WriteFile(path, file.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	renames, err := ParseRenames([]byte(`{"blk-(.*)": "model.layers.$1", "blk-0": "never"}`))
+	renames, err := ParseRenames([]byte(`{"(bl)k-(.*)": "model.layers.$2", "blk-0": "never", "(lm)": "$1_head"}`))
 	if err != nil {
 		t.Fatal(err)
 	}

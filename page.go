@@ -130,7 +130,7 @@ func (r *Report) writeGrowth(b *strings.Builder) {
 	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "block output\terror\tincrease\town\tchange of the stream\tlargest\t")
 	for _, l := range r.Growth.Layers {
-		fmt.Fprintf(w, "%s\t%s\t%.2f\t%s\t%.3g\t%.3g\t\n", l.Name, l.Error, float64(l.Increase), l.Own, float64(l.ChangeMean), float64(l.ChangeMax))
+		fmt.Fprintf(w, "%s\t%s\t%.3g\t%s\t%.3g\t%.3g\t\n", l.Name, l.Error, float64(l.Increase), l.Own, float64(l.ChangeMean), float64(l.ChangeMax))
 	}
 	w.Flush()
 	if g := r.Growth; g.Fit != "" {

@@ -127,7 +127,9 @@ func (o CompareOptions) Compare(m *Model, reference *Recording) (_ *Report, err 
 		return nil, err
 	}
 	if !k.sameIDs() {
-		k.judge()
+		if err := k.judge(); err != nil {
+			return nil, err
+		}
 		k.explain()
 	}
 	k.finish()
@@ -216,7 +218,7 @@ func (k *comparison) read() error {
 	for _, t := range k.rec.Tensors {
 		p, ok := placeOf(t.Name, k.m.Config.Layers)
 		if _, known := order[p]; !ok || !known {
-			if !debuggerName.MatchString(t.Name) {
+			if !debuggerName.MatchString(t.Name) && !debuggerMore.MatchString(t.Name) {
 				unknown = append(unknown, clip(t.Name))
 			}
 			continue
@@ -352,7 +354,7 @@ func (k *comparison) hide() {
 }
 
 // judge measures every tensor: our chain against it, and our step alone.
-func (k *comparison) judge() {
+func (k *comparison) judge() error {
 	k.hide()
 	kept := k.subjects[:0]
 	for _, s := range k.subjects {
@@ -360,7 +362,9 @@ func (k *comparison) judge() {
 			kept = append(kept, s)
 		}
 	}
-	k.subjects = kept
+	if k.subjects = kept; len(kept) == 0 {
+		return fmt.Errorf("qwen: the recording: found no tensor of step %q in layers %v, expected one to judge", clip(k.Op), k.Layers)
+	}
 	for _, s := range k.subjects {
 		row := k.rows[s]
 		if s.want == nil {
@@ -375,6 +379,7 @@ func (k *comparison) judge() {
 			clear(k.deps)
 		}
 	}
+	return nil
 }
 
 // chain compares the whole chains.

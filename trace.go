@@ -162,7 +162,8 @@ func ParseRenames(data []byte) (renames []Rename, err error) {
 				r.fail("a name that is no regular expression: "+quote(key), "one, with literal dots written \\.")
 				return
 			}
-			renames = append(renames, Rename{from, r.string()})
+			// $1x is group 1 and an x, and not a group of the name 1x
+			renames = append(renames, Rename{from, groupNumber.ReplaceAllString(r.string(), "$${$1}")})
 		})
 	})
 	if err != nil {
@@ -170,6 +171,8 @@ func ParseRenames(data []byte) (renames []Rename, err error) {
 	}
 	return renames, nil
 }
+
+var groupNumber = regexp.MustCompile(`\$(\d+)`)
 
 // ReadRecording reads a recording: a safetensors file, or a folder of them, such
 // as transformers' model_addition_debugger_context(use_repr=False) writes, where
@@ -282,6 +285,7 @@ var (
 	stateName    = regexp.MustCompile(`^hidden_states\.(\d{1,6})$`)
 	foreignName  = regexp.MustCompile(`^(?:.*\.)?((?:model\.)?(?:embed_tokens|layers\.\d+.*|norm)|lm_head)$`)
 	debuggerName = regexp.MustCompile(`^(.+?)_(outputs|inputs_args_0)$`)
+	debuggerMore = regexp.MustCompile(`_(outputs_|inputs_args_|inputs_kwargs_)\w+$`) // what else it writes: masks, cos and sin, …
 )
 
 // placeOf returns where the tensor of that name arises in a network of so many
