@@ -27,6 +27,8 @@
 //   - tokenizer.go, chat.go: from text to ids, and from a conversation to text
 //   - sample.go: from logits to the next id
 //   - trace.go: looking at every intermediate
+//   - diagnose.go, mistakes.go, report.go, page.go: what is wrong with another
+//     implementation, and why
 //   - kernel.go, simd_amd64.go and simd_amd64.s: the arithmetic that takes the time
 //   - parallel.go: all cores, without waking threads two hundred times a token
 //   - qwen_test.go: each function held against PyTorch
