@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"regexp"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -32,6 +35,7 @@ type inspection struct {
 	Config     map[string]any `json:"config"`
 	Parameters int            `json:"parameters"`
 	Tensors    []tensorStats  `json:"tensors"`
+	Layers     []layerStats   `json:"layers"`
 	Warnings   []string       `json:"warnings"`
 }
 
@@ -92,6 +96,8 @@ func inspect(m *qwen.Model, layer int) (inspection, error) {
 	for _, s := range doc.Tensors {
 		doc.Warnings = append(doc.Warnings, s.suspicions()...)
 	}
+	doc.Layers = sideBySide(doc.Tensors)
+	doc.Warnings = append(doc.Warnings, standouts(doc.Layers)...)
 	return doc, nil
 }
 
@@ -165,6 +171,116 @@ func (s tensorStats) suspicions() (warnings []string) {
 	return warnings
 }
 
+// layerStats puts one layer's tensors beside those of the others: the standard
+// deviation of each matrix and bias, the mean of each norm's weight, by the short
+// name of the tensor.
+type layerStats struct {
+	Layer  int                `json:"layer"`
+	Values map[string]float64 `json:"values"`
+	Odd    []string           `json:"odd"` // the tensors that stand out from the other layers'
+}
+
+// layerTensor is the name of a tensor of a layer.
+var layerTensor = regexp.MustCompile(`^model\.layers\.(\d+)\.(?:self_attn\.|mlp\.)?(\w+?)(?:_proj|_layernorm)?\.(weight|bias)$`)
+
+// sideBySide sorts the statistics by layer, and marks what lies more than eight
+// times as far from the median over the layers as half of the layers do.
+func sideBySide(tensors []tensorStats) []layerStats {
+	layers := []layerStats{}
+	for _, t := range tensors {
+		n := layerTensor.FindStringSubmatch(t.Name)
+		if n == nil {
+			continue
+		}
+		i, _ := strconv.Atoi(n[1])
+		at := slices.IndexFunc(layers, func(l layerStats) bool { return l.Layer == i })
+		if at < 0 {
+			at = len(layers)
+			layers = append(layers, layerStats{i, map[string]float64{}, []string{}})
+		}
+		short, value := n[2], t.Std
+		if strings.HasSuffix(n[2], "norm") || strings.Contains(t.Name, "layernorm") {
+			short, value = strings.TrimSuffix(n[2], "_norm")+" norm", t.Mean
+		}
+		if n[3] == "bias" {
+			short += " bias"
+		}
+		layers[at].Values[short] = value
+	}
+	slices.SortFunc(layers, func(a, b layerStats) int { return cmp.Compare(a.Layer, b.Layer) })
+	for _, column := range columns(layers) {
+		var all []float64
+		for _, l := range layers {
+			all = append(all, math.Log(math.Abs(l.Values[column])+1e-12))
+		}
+		middle := median(all)
+		var far []float64
+		for _, v := range all {
+			far = append(far, math.Abs(v-middle))
+		}
+		usual := median(far)
+		for i := range layers {
+			if len(layers) >= 4 && far[i] > 8*usual && far[i] > math.Log(1.5) {
+				layers[i].Odd = append(layers[i].Odd, column)
+			}
+		}
+	}
+	return layers
+}
+
+// columns returns the short names of the layers' tensors, attention first.
+func columns(layers []layerStats) []string {
+	var all []string
+	for _, name := range []string{"q", "k", "v", "o", "q bias", "k bias", "v bias", "o bias", "q norm", "k norm", "gate", "up", "down", "input norm", "post_attention norm"} {
+		if len(layers) > 0 {
+			if _, ok := layers[0].Values[name]; ok {
+				all = append(all, name)
+			}
+		}
+	}
+	return all
+}
+
+// standouts are the warnings about layers that are unlike the others.
+func standouts(layers []layerStats) (warnings []string) {
+	for i, l := range layers {
+		for _, column := range l.Odd {
+			if i == 0 || i == len(layers)-1 {
+				continue // the first and the last often are
+			}
+			var all []float64
+			for _, other := range layers {
+				all = append(all, other.Values[column])
+			}
+			warnings = append(warnings, fmt.Sprintf("model.layers.%d: %s is %.3g, where the middle of all layers is %.3g", l.Layer, column, l.Values[column], median(all)))
+		}
+	}
+	return warnings
+}
+
+// printLayers writes the layers side by side.
+func printLayers(layers []layerStats) {
+	if len(layers) < 2 {
+		return
+	}
+	fmt.Println("\nlayers side by side: standard deviation of a weight or bias, mean of a norm's weight; ! stands out")
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	names := columns(layers)
+	fmt.Fprintln(w, "layer\t"+strings.ReplaceAll(strings.Join(names, "\t"), "post_attention", "post")+"\t")
+	for _, l := range layers {
+		fmt.Fprintf(w, "%d\t", l.Layer)
+		for _, name := range names {
+			mark := ""
+			if slices.Contains(l.Odd, name) {
+				mark = "!"
+			}
+			fmt.Fprintf(w, "%s%.3g\t", mark, l.Values[name])
+		}
+		fmt.Fprintln(w)
+	}
+	w.Flush()
+}
+
 // configFields is the config under the names of config.json.
 func configFields(c qwen.Config) map[string]any {
 	rope := map[string]any{"rope_type": c.RoPE.Type, "rope_theta": c.RoPE.Theta}
@@ -198,6 +314,7 @@ func (doc inspection) print(m *qwen.Model) {
 		fmt.Fprintf(w, "%s\t%s\t%v\t%.4g\t%.4g\t%.4g\t%.4g\t%d\t%.4g\t\n", s.Name, s.DType, s.Shape, s.Mean, s.Std, s.Min, s.Max, s.NonFinite, s.First)
 	}
 	w.Flush()
+	printLayers(doc.Layers)
 	for _, warning := range doc.Warnings {
 		fmt.Println("warning:", warning)
 	}
