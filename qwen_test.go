@@ -310,6 +310,10 @@ func TestExpectString(t *testing.T) {
 			t.Errorf("%d the same: got %v, want %s", n, err, want)
 		}
 	}
+}
+
+func TestCheckSize(t *testing.T) {
+	defer answers(t, "Tokenizer.Encode")()
 	if err := checkSize(1 << 30); err != nil {
 		t.Error(err)
 	}
@@ -339,6 +343,8 @@ func TestParseTokenizer(t *testing.T) {
 	golden(t, "parseTokenizer", func(c *check) {
 		for name, text := range map[string]string{
 			"recorded": string(testFile(c, "tokenizer.json", nil)), "small": smallTokenizer(),
+			"more merges than tokens": strings.NewReplacer(`"id":2`, `"id":4`, `"vocab":{"a":0,"b":1},"merges":[]`,
+				`"vocab":{"a":0,"aa":1,"aaa":2,"aaaa":3},"merges":["a a","aa a","a aa","aaa a","a aaa","aa aa"]`).Replace(leastTokenizer),
 			"merges as pairs":              smallTokenizer(`["b c","a b","a bc"]`, `[["b","c"],["a","b"],["a","bc"]]`),
 			"merges come first":            smallTokenizer(`,"merges":["b c","a b","a bc"]`, ``, `"type":"BPE"`, `"type":"BPE","merges":["b c","a b","a bc"]`),
 			"merges out of order":          smallTokenizer(`["b c","a b","a bc"]`, `["a bc","b c","a b"]`),

@@ -281,7 +281,7 @@ func copyTree(to, from string) error {
 		}
 		rel, _ := filepath.Rel(from, path)
 		if d.IsDir() {
-			if rel != "." && (strings.HasPrefix(d.Name(), ".") || rel == "cmd" || rel == "tiny" || rel == "examples" || rel == "testdata/mutate") {
+			if rel != "." && (strings.HasPrefix(d.Name(), ".") || rel == "cmd" || rel == "examples" || rel == "testdata/mutate") {
 				return filepath.SkipDir
 			}
 			return os.MkdirAll(filepath.Join(to, rel), 0o755)
