@@ -107,6 +107,11 @@ func TestJSONMore(t *testing.T) {
 			}
 		}
 	}
+	for _, text := range []string{`"\ud800"`, `"\udbff"`, `"\udc00"`, `"\udfff"`} {
+		if err := readJSON([]byte(text), func(*jsonReader) {}); err == nil {
+			t.Errorf("%s is accepted", text)
+		}
+	}
 	for n := range 66 { // cut at 60 bytes, or before the character that lies there
 		for _, c := range []string{"é", "中", "😀", "x"} {
 			s := strings.Repeat("a", n) + c + strings.Repeat("b", 60)

@@ -73,7 +73,7 @@ func assemblyMutants(file string, text []byte) (all []*mutant) {
 		}
 		if parts := strings.Split(operands, ", "); len(parts) >= 2 {
 			a, b := strings.TrimSpace(parts[0]), strings.TrimSpace(parts[1])
-			sum := strings.HasPrefix(name, "VADD") || strings.HasPrefix(name, "VMUL") // the same in either order
+			sum := strings.HasPrefix(name, "VADD") || strings.HasPrefix(name, "VMUL") || strings.HasPrefix(name, "VFMADD231") // the same in either order
 			if a != b && !sum {
 				swapped := " " + strings.Join(append([]string{b, a}, parts[2:]...), ", ")
 				add("operands", first, first+len(operands), swapped)
