@@ -35,7 +35,7 @@ type inspection struct {
 	Config     map[string]any `json:"config"`
 	Parameters int            `json:"parameters"`
 	Tensors    []tensorStats  `json:"tensors"`
-	Layers     []layerStats   `json:"layers"`
+	Layers     []layerStats   `json:"-"` // for people
 	Warnings   []string       `json:"warnings"`
 }
 
@@ -175,9 +175,9 @@ func (s tensorStats) suspicions() (warnings []string) {
 // deviation of each matrix and bias, the mean of each norm's weight, by the short
 // name of the tensor.
 type layerStats struct {
-	Layer  int                `json:"layer"`
-	Values map[string]float64 `json:"values"`
-	Odd    []string           `json:"odd"` // the tensors that stand out from the other layers'
+	Layer  int
+	Values map[string]float64
+	Odd    []string // the tensors that stand out from the other layers'
 }
 
 // layerTensor is the name of a tensor of a layer.
