@@ -208,7 +208,7 @@ func attentionScores(scores, q, k []float32, headDim, stride, visible int, scale
 // is [queries, headDim]; row s of v starts at s*stride. It goes tile by tile, over
 // so many rows of v that they stay in the L1 cache while all queries go by.
 func attentionValues(out, probs, v []float32, headDim, stride, visible int) {
-	columns, tokens := current.columns, current.tokens
+	columns, tokens := current.mixColumns, current.mixTokens
 	p := tiles.Get().(*tileBuffers)
 	defer tiles.Put(p)
 	t := &p.tile
@@ -240,8 +240,8 @@ func attentionValues(out, probs, v []float32, headDim, stride, visible int) {
 	}
 }
 
-// attentionTokens is how many new tokens look at the keys together, and
-// attentionRows how many rows of the values go through the network at a time.
+// attentionTokens is how many new tokens look at the keys together; attentionRows
+// is how many rows of the values all queries pass before the next.
 const attentionTokens, attentionRows = 6, 64
 
 // tileBuffers hold what does not fill a tile, padded with zeros.

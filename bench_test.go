@@ -182,7 +182,7 @@ func BenchmarkKernels(b *testing.B) {
 			for b.Loop() {
 				k.mix(t)
 			}
-			b.ReportMetric(float64(b.N*2*k.columns*k.tokens*64)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+			b.ReportMetric(float64(b.N*2*k.mixColumns*k.mixTokens*64)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
 		})
 		b.Run(k.name+"/softmax", func(b *testing.B) {
 			b.SetBytes(4 * cols)

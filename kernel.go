@@ -18,8 +18,8 @@ package qwen
 // that the processor has other sums to go on with while one addition waits for
 // the last. So the logits of a token are the same bits in prefill, in pieces of
 // any size and in decode, for any number of threads; and the assembly kernels,
-// all of which multiply and add with one rounding (FMA), agree with each other
-// to the last bit. The generic kernel rounds twice, after the product and after
+// all of which multiply and add with one rounding (FMA), agree on every dot
+// product to the last bit. The generic kernel rounds twice, after the product and after
 // the sum, because Go has no fused float32 operation.
 //
 // Numbers come in blocks of 16. A row of another length is copied and filled up
@@ -55,10 +55,11 @@ type kernel struct {
 	tile         func(t *tile)
 	rows, tokens int
 
-	// mix adds to tokens rows of y what tokens rows of weights x take of the rows
-	// of w: y[t][c] += Σ x[t][i]*w[i][c], over n rows in order, for columns columns.
-	mix     func(t *tile)
-	columns int
+	// mix adds to mixTokens rows of y what as many rows of weights x take of the
+	// rows of w: y[t][c] += Σ x[t][i]*w[i][c], over n rows in order, for mixColumns
+	// columns.
+	mix                   func(t *tile)
+	mixTokens, mixColumns int
 
 	// softmax and silu work on a multiple of 8 numbers.
 	softmax func(x []float32)
@@ -83,7 +84,7 @@ var kernels = append(machineKernels(), &kernel{
 	dotsF32: dotsGeneric(F32), dotsF16: dotsGeneric(F16), dotsBF16: dotsBF16Generic,
 	widenF32: widenGeneric(F32), widenF16: widenGeneric(F16), widenBF16: widenGeneric(BF16),
 	tile: tileGeneric, rows: 1, tokens: 1,
-	mix: mixGeneric, columns: 8,
+	mix: mixGeneric, mixTokens: 1, mixColumns: 8,
 	softmax: softmaxGeneric, silu: siluGeneric,
 })
 

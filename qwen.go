@@ -29,7 +29,7 @@
 //   - trace.go: looking at every intermediate
 //   - diagnose.go, mistakes.go, report.go, page.go: what is wrong with another
 //     implementation, and why
-//   - kernel.go, simd_amd64.go and simd_amd64.s: the arithmetic that takes the time
+//   - kernel.go, simd_amd64.go and .s, simd_arm64.go and .s: the arithmetic that takes the time
 //   - parallel.go: all cores, without waking threads two hundred times a token
 //   - qwen_test.go: each function held against PyTorch
 //

@@ -904,7 +904,7 @@ func TestKernelMix(t *testing.T) {
 	golden(t, "kernel.mix", func(c *check) {
 		c.about(current.mix)
 		random := rand.New(rand.NewPCG(15, 16))
-		columns, tokens := current.columns, current.tokens
+		columns, tokens := current.mixColumns, current.mixTokens
 		nan := float32(math.NaN())
 		for _, n := range []int{1, 2, 3, 7, 16, 33, 64} {
 			yStride, wStride, xStride := columns+3, columns+5, n+2

@@ -29,7 +29,7 @@ func machineKernels() []*kernel {
 		dotsF32: dotsF32AVX2, dotsF16: dotsF16AVX2, dotsBF16: dotsBF16AVX2,
 		widenF32: widenF32, widenF16: widenF16AVX2, widenBF16: widenBF16AVX2,
 		tile: tileAVX2, rows: 4, tokens: 3,
-		mix: mixAVX2, columns: 32,
+		mix: mixAVX2, mixTokens: 3, mixColumns: 32,
 		softmax: softmaxAVX2, silu: siluAVX2,
 	}
 	if !(cpu.X86.HasAVX512F && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL) {
@@ -38,7 +38,7 @@ func machineKernels() []*kernel {
 	avx512 := *avx2
 	avx512.name = "avx512"
 	avx512.tile, avx512.rows, avx512.tokens = tileAVX512, 8, 6
-	avx512.mix, avx512.columns = mixAVX512, 64
+	avx512.mix, avx512.mixTokens, avx512.mixColumns = mixAVX512, 6, 64
 	return []*kernel{&avx512, avx2}
 }
 
