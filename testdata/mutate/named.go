@@ -114,7 +114,7 @@ var portingBugs = []bug{
 	{"scale left out", "23", "attention.go", []string{"scale := float32(1 / math.Sqrt(float64(headDim)))", "scale := float32(1)"}, []string{"Attention"}},
 	{"scale 1/sqrt(heads)", "23", "attention.go", []string{"scale := float32(1 / math.Sqrt(float64(headDim)))", "scale := float32(1 / math.Sqrt(float64(heads)))"}, []string{"Attention"}},
 	{"scale 1/headDim", "23", "attention.go", []string{"scale := float32(1 / math.Sqrt(float64(headDim)))", "scale := float32(1 / float64(headDim))"}, []string{"Attention"}},
-	{"no mask", "24", "attention.go", []string{"visible := past + first + tokens // to the last of them", "visible := total", "seen := row[:past+first+t+1]", "seen := row[:visible]"}, []string{"Attention"}},
+	{"no mask", "24", "attention.go", []string{"visible := past + first + tokens // to the last of them", "visible := total + 0*past", "seen := row[:past+first+t+1]", "seen := row[:visible]"}, []string{"Attention"}},
 	{"no mask when there is a cache", "24", "attention.go", []string{"visible := past + first + tokens // to the last of them", "visible := past + first + tokens\n\t\t\tif past > 0 {\n\t\t\t\tvisible = total\n\t\t\t}", "seen := row[:past+first+t+1]", "seen := row[:past+first+t+1]\n\t\t\t\t\tif past > 0 {\n\t\t\t\t\t\tseen = row\n\t\t\t\t\t}"}, []string{"Attention"}},
 	{"mask not moved by the cached length", "25", "attention.go", []string{"seen := row[:past+first+t+1]", "seen := row[:first+t+1]"}, []string{"Attention"}},
 	{"one token ahead is visible", "32", "attention.go", []string{"visible := past + first + tokens // to the last of them", "visible := min(past+first+tokens+1, total)", "seen := row[:past+first+t+1]", "seen := row[:min(past+first+t+2, visible)]"}, []string{"Attention"}},
@@ -162,7 +162,7 @@ var portingBugs = []bug{
 	{"no default system message", "42", "chat.go", []string{`system = "You are a helpful assistant."`, `system = ""`}, []string{"Template.Render"}},
 	{"default system message without its full stop", "42", "chat.go", []string{`system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."`, `system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant"`}, []string{"Template.Render"}},
 	{"no empty thought when thinking is off", "43", "chat.go", []string{`prompt += "<think>\n\n</think>\n\n"`, ""}, []string{"Template.Render"}},
-	{"thoughts of earlier answers kept", "43", "chat.go", []string{"if i > question && (i == len(messages)-1 || thought != \"\") {", "if i == len(messages)-1 || thought != \"\" {"}, []string{"Template.Render"}},
+	{"thoughts of earlier answers kept", "43", "chat.go", []string{"if i > question && (", "if i > question-len(messages) && ("}, []string{"Template.Render"}},
 
 	// ---- generation, sampling
 	{"only the first stop id of a list", "44", "config.go", []string{"\treturn ids\n}", "\treturn ids[:min(1, len(ids))]\n}"}, []string{"parseConfig"}},
