@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -302,4 +303,24 @@ func TestCompareParts(t *testing.T) {
 	if page := r.HTML("a<b"); !strings.Contains(page, "a&lt;b") || strings.Contains(page, "<script") || strings.Contains(page, "http") {
 		t.Error("the page names something from elsewhere, or does not escape")
 	}
+}
+
+// A port whose scores are multiplied by another factor than 1/sqrt(headDim). It
+// recorded block outputs, and nothing of its attention.
+func ExampleCompare() {
+	m, err := Load("testdata/qwen3-tiny")
+	if err != nil {
+		panic(err)
+	}
+	defer m.Close()
+	port, err := ReadRecording("testdata/faults/qwen3-tiny.scale-odd.all.coarse.safetensors")
+	if err != nil {
+		panic(err)
+	}
+	report, err := Compare(m, port)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Printf("%s at %s: %s, %.4f\n", report.Verdict, *report.First, *report.Cause, float64(*report.Value))
+	// Output: differs at hidden_states.1: scale-wrong, 0.2435
 }

@@ -256,6 +256,14 @@ func (k *comparison) read() error {
 	if len(unknown) > 0 {
 		k.report.Warnings = append(k.report.Warnings, fmt.Sprintf("%d names are not known and were left out: %s", len(unknown), strings.Join(unknown[:min(5, len(unknown))], ", ")))
 	}
+	k.setLevel(low)
+	slices.SortStableFunc(k.subjects, func(a, b *subject) int { return cmp.Compare(order[a.place], order[b.place]) })
+	return nil
+}
+
+// setLevel decides how the reference as a whole is rounded: as most of its
+// tensors are, of which low counts how many show which rounding.
+func (k *comparison) setLevel(low map[string]int) {
 	k.level = inFloat32
 	for _, l := range []precision{inBF16, inF16} {
 		if 2*low[l.cause] > low[inFloat32.cause]+low[inBF16.cause]+low[inF16.cause] {
@@ -267,8 +275,6 @@ func (k *comparison) read() error {
 			s.prec = k.level
 		}
 	}
-	slices.SortStableFunc(k.subjects, func(a, b *subject) int { return cmp.Compare(order[a.place], order[b.place]) })
-	return nil
 }
 
 // fitShape returns x as shape wants it: a batch of one is dropped, heads and
@@ -1098,24 +1104,7 @@ func (k *comparison) recordings() (*Report, error) {
 	if k.sameIDs() {
 		return r, nil
 	}
-	layers := 0
-	for _, t := range k.rec.Tensors {
-		if n := layerName.FindStringSubmatch(t.Name); n != nil {
-			var i int
-			fmt.Sscan(n[1], &i)
-			layers = max(layers, i+1)
-		}
-	}
-	rank := func(t Tensor) int {
-		p, ok := placeOf(t.Name, layers)
-		if !ok {
-			return math.MaxInt
-		}
-		return (p.layer+1)*len(steps) + slices.IndexFunc(steps, func(s step) bool { return s.op == p.op })
-	}
-	all := slices.Clone(k.rec.Tensors)
-	slices.SortStableFunc(all, func(a, b Tensor) int { return cmp.Compare(rank(a), rank(b)) })
-	for _, t := range all {
+	for _, t := range inOrder(k.rec.Tensors) {
 		row := TensorReport{Name: t.Name, Status: "ok", Worst: []Spot{}, OwnMaxAbs: Number(math.NaN()), OwnRelative: Number(math.NaN()), OwnExcess: Number(math.NaN())}
 		o, ok := ours[t.Name]
 		x, err := numbers(t)
@@ -1151,4 +1140,26 @@ func (k *comparison) recordings() (*Report, error) {
 		k.conclude("match", "", "", fmt.Sprintf("no tensor differs by more than %g of its largest number", tolerance), nil)
 	}
 	return r, nil
+}
+
+// inOrder sorts tensors by the data flow, those of unknown names last.
+func inOrder(tensors []Tensor) []Tensor {
+	layers := 0
+	for _, t := range tensors {
+		if n := layerName.FindStringSubmatch(t.Name); n != nil {
+			var i int
+			fmt.Sscan(n[1], &i)
+			layers = max(layers, i+1)
+		}
+	}
+	rank := func(t Tensor) int {
+		p, ok := placeOf(t.Name, layers)
+		if !ok {
+			return math.MaxInt
+		}
+		return (p.layer+1)*len(steps) + slices.IndexFunc(steps, func(s step) bool { return s.op == p.op })
+	}
+	all := slices.Clone(tensors)
+	slices.SortStableFunc(all, func(a, b Tensor) int { return cmp.Compare(rank(a), rank(b)) })
+	return all
 }

@@ -21,15 +21,9 @@ func setupDiff(f *flag.FlagSet) func([]string) error {
 		if len(args) != 1 {
 			return usageError("expected one REFERENCE")
 		}
-		var renames []qwen.Rename
-		if *rename != "" {
-			data, err := os.ReadFile(*rename)
-			if err != nil {
-				return err
-			}
-			if renames, err = qwen.ParseRenames(data); err != nil {
-				return fmt.Errorf("%s: %w", *rename, err)
-			}
+		renames, err := readRenames(*rename)
+		if err != nil {
+			return err
 		}
 		reference, err := qwen.ReadRecording(args[0], renames...)
 		if err != nil {
@@ -73,4 +67,20 @@ func setupDiff(f *flag.FlagSet) func([]string) error {
 		}
 		return err
 	}
+}
+
+// readRenames reads the table of -rename; without a file there is none.
+func readRenames(file string) ([]qwen.Rename, error) {
+	if file == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	renames, err := qwen.ParseRenames(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s", file, oneLine(err.Error()))
+	}
+	return renames, nil
 }
