@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -429,8 +430,9 @@ func TestPullResumes(t *testing.T) {
 	}
 	failures := func(n int, fail func(w http.ResponseWriter)) func(h *hub, p *puller) {
 		return func(h *hub, p *puller) {
+			var served atomic.Int64 // a request that was cut may still be on its way out when the next one comes
 			h.override = func(w http.ResponseWriter, r *http.Request) bool {
-				if n--; n < 0 {
+				if served.Add(1) > int64(n) {
 					return false
 				}
 				fail(w)
