@@ -706,8 +706,8 @@ type subject struct {
 	width int       // of a row
 	prec  precision // how the reference was rounded, as its numbers show
 	cone  []place   // the steps that made it, back to what is recorded
-	got   []float64 // what our step makes of the reference's inputs; only while it is judged
 	own   distance
+	ruler yardstick // how far own may be
 }
 
 // A yardstick is how far each number of an intermediate may be off by rounding:

@@ -433,7 +433,7 @@ func (k *comparison) own(s *subject, row *TensorReport) {
 	s.cone = k.cone(s.place)
 	z := k.run(inFloat32, nil).compute(s.place)
 	ruler := noise(y, z, s.width, inFloat32)
-	s.own = ruler.distance(y, s.want)
+	s.own, s.ruler = ruler.distance(y, s.want), ruler
 	row.OwnMaxAbs, row.OwnExcess = Number(s.own.max), Number(s.own.excess)
 	if row.OwnRelative = Number(s.own.max / s.own.size); s.own.max == 0 {
 		row.OwnRelative = 0
@@ -463,7 +463,8 @@ func (k *comparison) accepted(s *subject) bool {
 // subject's error in the units of that rounding.
 func (k *comparison) explainedBy(s *subject, y []float64, prec precision) bool {
 	z := k.run(prec, nil).compute(s.place)
-	s.own = noise(y, z, s.width, prec).distance(y, s.want)
+	s.ruler = noise(y, z, s.width, prec)
+	s.own = s.ruler.distance(y, s.want)
 	return s.own.excess <= 1
 }
 
@@ -534,10 +535,12 @@ func (k *comparison) isTrap(s *subject) bool {
 
 // ruler is the yardstick of a subject as it was judged.
 func (k *comparison) ruler(s *subject) yardstick {
-	y := k.run(inFloat64, nil).compute(s.place)
-	ruler := noise(y, k.run(s.prec, nil).compute(s.place), s.width, s.prec)
-	s.own = ruler.distance(y, s.want)
-	return ruler
+	if s.ruler.sigma == nil {
+		y := k.run(inFloat64, nil).compute(s.place)
+		s.ruler = noise(y, k.run(s.prec, nil).compute(s.place), s.width, s.prec)
+		s.own = s.ruler.distance(y, s.want)
+	}
+	return s.ruler
 }
 
 // explain looks for the cause and writes the verdict.
@@ -921,7 +924,7 @@ func (k *comparison) same(s *subject, f *finding) bool {
 		for _, ops := range m.sites(s.cone) {
 			for _, layer := range layersOf(ops, s.cone) {
 				a := patch{m, ops, layer, f.value}
-				if m.cause == f.cause && k.reproduces(s, a, ruler) {
+				if (m.fit == asTried || m.cause == f.cause) && k.reproduces(s, a, ruler) {
 					return true
 				}
 				if m.fit != asTried && m.cause == f.cause {
@@ -939,8 +942,13 @@ func (k *comparison) same(s *subject, f *finding) bool {
 // reproduces says whether the mistake with its constant explains s.
 func (k *comparison) reproduces(s *subject, a patch, ruler yardstick) bool {
 	y, ok := k.try(s, a, inFloat64)
-	if !ok || ruler.distance(y, s.want).yards > leftover(s.prec)*s.own.yards {
+	if !ok {
 		return false
+	}
+	if d := ruler.distance(y, s.want); d.yards > leftover(s.prec)*s.own.yards {
+		return false
+	} else if d.excess <= 1 {
+		return true
 	}
 	z, _ := k.try(s, a, s.prec)
 	return noise(y, z, s.width, s.prec).distance(y, s.want).excess <= 1
