@@ -154,7 +154,7 @@ func parseIDs(s string) (ids []int, err error) {
 	for _, field := range strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\t' || r == '\r' }) {
 		id, err := strconv.Atoi(field)
 		if err != nil {
-			return nil, fmt.Errorf("found %q, expected token ids", field)
+			return nil, fmt.Errorf("found %q, expected token ids", clip(field))
 		}
 		ids = append(ids, id)
 	}

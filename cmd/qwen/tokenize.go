@@ -116,7 +116,7 @@ func readInput(input []byte, v any, expected string) error {
 	}
 	var all any
 	if err := json.Unmarshal(input, &all); err != nil {
-		return fmt.Errorf("stdin: %v, expected %s", err, expected)
+		return fmt.Errorf("stdin: %s, expected %s", clip(err.Error()), expected)
 	}
 	if at, found := findNull(all); found {
 		return fmt.Errorf("stdin: %sfound null, expected %s", at, expected)
@@ -124,11 +124,20 @@ func readInput(input []byte, v any, expected string) error {
 	if err := json.Unmarshal(input, v); err != nil {
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) {
-			return fmt.Errorf("stdin: found a JSON %s before byte %d, expected %s", wrong.Value, wrong.Offset, expected)
+			return fmt.Errorf("stdin: found a JSON %s before byte %d, expected %s", clip(wrong.Value), wrong.Offset, expected)
 		}
-		return fmt.Errorf("stdin: %v, expected %s", err, expected)
+		return fmt.Errorf("stdin: %s, expected %s", clip(err.Error()), expected)
 	}
 	return nil
+}
+
+// clip cuts a text that may quote the input for a message.
+func clip(s string) string {
+	const most = 200 // bytes
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 // findNull looks for a null where none may be, and says where.
