@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -83,7 +84,7 @@ func TestMisuse(t *testing.T) {
 	}
 	all("no tokens", nil, Options{}, nil, "no tokens")
 	all("empty tokens", []int{}, Options{}, nil, "no tokens")
-	for _, id := range []int{-1, 11, math.MaxInt, math.MinInt, 1 << 32 >> 1} {
+	for _, id := range []int{-1, 11, math.MaxInt, math.MinInt, 1 << (bits.UintSize/2 - 1)} {
 		all("a bad id", []int{0, id, 1}, Options{}, nil, "token 1", fmt.Sprint(id), "0 to 10")
 	}
 	all("a text longer than the context", make([]int, 33), Options{}, ErrContextFull, "33", "32")

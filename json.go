@@ -411,7 +411,7 @@ func (r *jsonReader) escaped(start int) string {
 	s.WriteString(r.text[start:r.pos])
 	for r.err == nil {
 		switch c := r.peek(); {
-		case s.Len() >= maxJSONEscaped:
+		case s.Len() > maxJSONEscaped:
 			r.fail("a longer string", fmt.Sprintf("at most %d bytes with escapes", maxJSONEscaped))
 		case c == '"':
 			r.pos++

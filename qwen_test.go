@@ -154,8 +154,8 @@ func TestJSONLimits(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
 		{"as many keys as may be", keys(1 << 18), "<nil>"},
 		{"one more", keys(1<<18 + 1), "262144: found one more key, expected at most 262144 in one object"},
-		{"a string with escapes as long as may be", `"\n` + strings.Repeat("a", 1<<22-2) + `"`, "<nil>"},
-		{"one more", `"\n` + strings.Repeat("a", 1<<22-1) + `"`, "found a longer string, expected at most 4194304 bytes with escapes"},
+		{"a string with escapes as long as may be", `"\n` + strings.Repeat("a", 1<<22-1) + `"`, "<nil>"},
+		{"one more", `"\n` + strings.Repeat("a", 1<<22) + `"`, "found a longer string, expected at most 4194304 bytes with escapes"},
 		{"without escapes there is no limit", `"` + strings.Repeat("a", 1<<22+1) + `"`, "<nil>"},
 	} {
 		if err := readJSON([]byte(test.text), func(*jsonReader) {}); fmt.Sprint(err) != test.want {

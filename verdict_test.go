@@ -132,7 +132,7 @@ var dataflow = []stage{
 // how long a process worked, or does nothing at all for so long, never returns.
 // The limits leave room for a busy machine and the race detector; testdata/mutate,
 // which breaks hundreds of functions and has the machine to itself, does not wait.
-var wallLimit, cpuLimit, memoryLimit = 5 * time.Minute, 2 * time.Minute, 4 << 30
+var wallLimit, cpuLimit, memoryLimit = 5 * time.Minute, 2 * time.Minute, int64(4 << 30)
 
 func init() {
 	if os.Getenv("QWEN_TEST_FIRST") != "" {
@@ -343,7 +343,7 @@ func guard(p *os.Process, file string, before []note, ended chan error) string {
 
 // usage returns the time that a process worked and the bytes that it has in
 // memory, where the system tells: 0 elsewhere.
-func usage(pid int) (cpu time.Duration, memory int) {
+func usage(pid int) (cpu time.Duration, memory int64) {
 	if data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil {
 		_, rest, _ := strings.Cut(string(data), ") ") // state is field 3, user and system time are 14 and 15
 		if f := strings.Fields(rest); len(f) > 13 {
@@ -353,9 +353,9 @@ func usage(pid int) (cpu time.Duration, memory int) {
 		}
 	}
 	if data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid)); err == nil {
-		var total, resident int
+		var total, resident int64
 		fmt.Sscan(string(data), &total, &resident)
-		memory = resident * os.Getpagesize()
+		memory = resident * int64(os.Getpagesize())
 	}
 	return cpu, memory
 }
