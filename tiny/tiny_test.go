@@ -3,6 +3,9 @@ package tiny_test
 import (
 	"context"
 	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -73,36 +76,132 @@ func TestAnswers(t *testing.T) {
 	t.Logf("%d answers equal to those of transformers", len(records))
 }
 
-// TestTextsNameFiles checks that every source file the answers name is there.
-func TestTextsNameFiles(t *testing.T) {
+// answers returns the answers of the texts, each with the file that it is in.
+func answers(t *testing.T) map[string]string {
+	t.Helper()
 	texts, err := filepath.Glob("texts/*.txt")
 	if err != nil || len(texts) == 0 {
 		t.Fatalf("texts: %v, %v", texts, err)
 	}
-	source := regexp.MustCompile(`\b(?:[a-z]+/)*[a-z0-9_]+\.(?:go|s|py)\b`)
-	named := map[string]bool{}
+	all := map[string]string{}
 	for _, file := range texts {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(string(data)) {
-			answer, ok := strings.CutPrefix(line, "= ")
-			if !ok {
-				continue
+			if answer, ok := strings.CutPrefix(line, "= "); ok {
+				all[strings.TrimSpace(answer)] = file
 			}
-			for _, name := range source.FindAllString(answer, -1) {
-				named[name] = true
-				found := false
-				for _, folder := range []string{"..", ".", "../testdata"} {
-					_, err := os.Stat(filepath.Join(folder, name))
-					found = found || err == nil
-				}
-				if !found {
-					t.Errorf("%s: there is no %s: %s", file, name, answer)
-				}
+		}
+	}
+	return all
+}
+
+// TestTextsNameFiles checks that every source file the answers name is there.
+func TestTextsNameFiles(t *testing.T) {
+	source := regexp.MustCompile(`\b(?:[a-z]+/)*[a-z0-9_]+\.(?:go|s|py)\b`)
+	named := map[string]bool{}
+	for answer, file := range answers(t) {
+		for _, name := range source.FindAllString(answer, -1) {
+			named[name] = true
+			found := false
+			for _, folder := range []string{"..", ".", "../testdata"} {
+				_, err := os.Stat(filepath.Join(folder, name))
+				found = found || err == nil
+			}
+			if !found {
+				t.Errorf("%s: there is no %s: %s", file, name, answer)
 			}
 		}
 	}
 	t.Logf("%d files named in the answers", len(named))
+}
+
+// TestTextsNameFunctions checks that every function, method, type and field the
+// answers name is there, and in the file where "X is in y.go" says it is.
+func TestTextsNameFunctions(t *testing.T) {
+	declared := declarations(t)
+	// Names from elsewhere that look like ours.
+	foreign := []string{"PyTorch", "SwiGLU", "ReLU", "NaN", "YaRN", "LayerNorm", "ChatML", "MoE"}
+	// Load(dir), qwen.Load, m.Chat(…), or a word with a capital inside, as LoadFS.
+	name := regexp.MustCompile(`\b([A-Z]\w*)\(|\b(?:qwen|m|cache|token)\.([A-Z]\w*)|\b([A-Z][a-z]+[A-Z]\w*)\b`)
+	place := regexp.MustCompile(`^(.*?) (?:is|are) in (\w+\.go)`)
+	word := regexp.MustCompile(`\b[A-Z]\w+\b`)
+	named, placed := map[string]bool{}, 0
+	for answer, file := range answers(t) {
+		for _, found := range name.FindAllStringSubmatch(answer, -1) {
+			n := found[1] + found[2] + found[3]
+			if slices.Contains(foreign, n) {
+				continue
+			}
+			if named[n] = true; declared[n] == nil {
+				t.Errorf("%s: there is no %s: %s", file, n, answer)
+			}
+		}
+		for sentence := range strings.SplitSeq(answer, ". ") {
+			says := place.FindStringSubmatch(sentence)
+			if says == nil {
+				continue
+			}
+			for _, n := range word.FindAllString(says[1], -1) {
+				if declared[n] == nil {
+					continue // an ordinary word
+				}
+				if placed++; !slices.Contains(declared[n], says[2]) {
+					t.Errorf("%s: %s is in %v: %s", file, n, declared[n], answer)
+				}
+			}
+		}
+	}
+	t.Logf("%d names, %d places", len(named), placed)
+	if len(named) < 10 || placed < 10 {
+		t.Errorf("found %d names and %d places in the answers, expected at least 10 of each: are they still found?", len(named), placed)
+	}
+}
+
+// declarations returns the files in which package qwen declares each exported
+// function, method, type, variable and field.
+func declarations(t *testing.T) map[string][]string {
+	t.Helper()
+	sources, err := filepath.Glob("../*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	declared := map[string][]string{}
+	for _, source := range sources {
+		if strings.HasSuffix(source, "_test.go") {
+			continue
+		}
+		tree, err := parser.ParseFile(token.NewFileSet(), source, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		add := func(names ...*ast.Ident) {
+			for _, n := range names {
+				declared[n.Name] = append(declared[n.Name], filepath.Base(source))
+			}
+		}
+		for _, d := range tree.Decls {
+			switch d := d.(type) {
+			case *ast.FuncDecl:
+				add(d.Name)
+			case *ast.GenDecl:
+				for _, spec := range d.Specs {
+					switch spec := spec.(type) {
+					case *ast.ValueSpec:
+						add(spec.Names...)
+					case *ast.TypeSpec:
+						add(spec.Name)
+						if s, ok := spec.Type.(*ast.StructType); ok {
+							for _, field := range s.Fields.List {
+								add(field.Names...)
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+	return declared
 }
