@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log"
 	"math"
+	"strings"
 
 	"github.com/bc1a8f18/qwen"
 	"github.com/bc1a8f18/qwen/tiny"
@@ -52,21 +53,93 @@ func ExampleSoftmax() {
 	// Output: [0.400 0.400 0.200]
 }
 
-func ExampleModel_Chat() {
+// A question, its answer. Greedy, since Options has no Sampling, so the answer is
+// always the same one.
+func ExampleModel_Generate() {
 	m, err := qwen.LoadFS(tiny.FS) // qwen.Load("folder") for a published checkpoint
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer m.Close()
-	ask := []qwen.Message{{Role: "user", Content: "What does RMSNorm do?"}}
-	words := 0
-	for token, err := range m.Chat(context.Background(), ask, qwen.Options{}) {
+	prompt, err := m.ChatIDs([]qwen.Message{{Role: "user", Content: "Hello"}}, qwen.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%q\n", m.Tokenizer.Decode(prompt))
+	var ids []int
+	for token, err := range m.Generate(context.Background(), prompt, qwen.Options{MaxTokens: 100}) {
 		if err != nil {
 			log.Fatal(err)
 		}
-		if words++; words == 1 { // print token.Text as it comes; here only the first
-			fmt.Println(token.Text)
-		}
+		ids = append(ids, token.ID)
 	}
-	// Output: RMSNorm
+	fmt.Printf("%q\n", m.Tokenizer.Decode(ids))
+	// Output:
+	// "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
+	// "Hello! Ask me about this package or about how a transformer works, for example: What does RMSNorm do?<|im_end|>"
+}
+
+// Text comes as soon as it is whole characters: print it as it comes. What has
+// been said stays in the cache, so a later turn computes only what is new.
+func ExampleModel_Chat() {
+	m, err := qwen.LoadFS(tiny.FS)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer m.Close()
+	var messages []qwen.Message
+	options := qwen.Options{Cache: m.NewCache()}
+	for _, question := range []string{"Where is RoPE?", "Who trained you?"} {
+		messages = append(messages, qwen.Message{Role: "user", Content: question})
+		answer := ""
+		for token, err := range m.Chat(context.Background(), messages, options) {
+			if err != nil {
+				log.Fatal(err)
+			}
+			fmt.Print(token.Text, "|") // the bars show the tokens: a program prints token.Text
+			answer += token.Text
+		}
+		messages = append(messages, qwen.Message{Role: "assistant", Content: answer})
+		fmt.Println(options.Cache.Len(), "tokens in the cache")
+	}
+	// Output:
+	// R|oPE| is| in| rope|.go|:| the| table| of| frequencies|,| the| rotation| itself|,| and| the| scaling| r|ules| for| linear| and| YaRN|.||38 tokens in the cache
+	// t|iny|/|tr|ain|.py| trained| me| from| sc|r|atch| with| PyTorch| on| a| CPU|,| on| a| few| h|un|d|red| questions| and| answers| written| by| hand|.| The|y| are| in| tiny|/|t|exts|.||93 tokens in the cache
+}
+
+// What layer 0 does with three tokens, step by step, as transformers names it.
+func ExampleModel_Trace() {
+	m, err := qwen.LoadFS(tiny.FS)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer m.Close()
+	err = m.Trace([]int{1, 2, 3}, m.NewCache(), func(name string, shape []int, x []float32) {
+		if strings.HasPrefix(name, "model.layers.0") {
+			fmt.Println(name, shape)
+		}
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// model.layers.0.input_layernorm [3 160]
+	// model.layers.0.self_attn.q_proj [3 240]
+	// model.layers.0.self_attn.k_proj [3 80]
+	// model.layers.0.self_attn.v_proj [3 80]
+	// model.layers.0.self_attn.q_norm [3 6 40]
+	// model.layers.0.self_attn.k_norm [3 2 40]
+	// model.layers.0.self_attn.q_rope [3 6 40]
+	// model.layers.0.self_attn.k_rope [3 2 40]
+	// model.layers.0.self_attn.probs [6 3 3]
+	// model.layers.0.self_attn.context [3 240]
+	// model.layers.0.self_attn.o_proj [3 160]
+	// model.layers.0.attn_residual [3 160]
+	// model.layers.0.post_attention_layernorm [3 160]
+	// model.layers.0.mlp.gate_proj [3 448]
+	// model.layers.0.mlp.up_proj [3 448]
+	// model.layers.0.mlp.act_fn [3 448]
+	// model.layers.0.mlp.gated [3 448]
+	// model.layers.0.mlp.down_proj [3 160]
+	// model.layers.0 [3 160]
 }
