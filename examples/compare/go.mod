@@ -1,0 +1,13 @@
+module github.com/bc1a8f18/qwen/examples/compare
+
+go 1.26.0
+
+require github.com/bc1a8f18/qwen v0.0.0
+
+require (
+	github.com/x448/float16 v0.8.4 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/text v0.43.0 // indirect
+)
+
+replace github.com/bc1a8f18/qwen => ../..
