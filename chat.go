@@ -34,6 +34,7 @@ package qwen
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 )
 
@@ -59,6 +60,80 @@ const (
 type RenderOptions struct {
 	AddGenerationPrompt bool  // end with the beginning of an assistant's turn
 	Thinking            *bool // enable_thinking of Qwen3's template; nil: not given, which means true
+}
+
+// template recognises the chat template of the folder: chat_template.jinja, or
+// chat_template in tokenizer_config.json, or the one that models of modelType
+// were published with. It is "" if this package does not know the template; Chat
+// then returns an error, and everything else works.
+func (f folder) template(modelType string) (Template, error) {
+	source := ""
+	data, err := f.read("chat_template.jinja", maxConfigFile)
+	if err == nil {
+		source = string(data)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	} else if data, err = f.read("tokenizer_config.json", maxConfigFile); err == nil {
+		if source, err = parseChatTemplate(data); err != nil {
+			return "", inFile(f.path("tokenizer_config.json"), ErrTokenizer, err)
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	t, err := templateFor(source, modelType)
+	if err != nil {
+		return "", nil
+	}
+	return t, nil
+}
+
+// parseChatTemplate returns chat_template of tokenizer_config.json: a string, or
+// a list of named ones, of which "default" counts; "" if there is none.
+func parseChatTemplate(data []byte) (source string, err error) {
+	err = readJSON(data, func(r *jsonReader) {
+		r.object(func(key string) {
+			switch {
+			case key != "chat_template" || r.null():
+			case r.kind() == '"':
+				source = r.string()
+			default:
+				r.array(func(int) {
+					var name, text string
+					r.object(func(key string) {
+						switch key {
+						case "name":
+							name = r.string()
+						case "template":
+							text = r.string()
+						}
+					})
+					if name == "default" {
+						source = text
+					}
+				})
+			}
+		})
+	})
+	return source, err
+}
+
+// LoadTemplate recognises the chat template of dir; a folder with nothing but
+// the tokenizer's files will do.
+func LoadTemplate(dir string) (Template, error) { return folder{dir: dir}.ownTemplate() }
+
+// LoadTemplateFS is LoadTemplate for a file system.
+func LoadTemplateFS(fsys fs.FS) (Template, error) { return folder{".", fsys}.ownTemplate() }
+
+func (f folder) ownTemplate() (Template, error) {
+	modelType := ""
+	if c, err := f.config(); err == nil {
+		modelType = c.ModelType
+	}
+	t, err := f.template(modelType)
+	if err == nil && t == "" {
+		err = &LoadError{f.path("tokenizer_config.json"), ErrTokenizer, "found no chat template that this package knows, expected Qwen2's, Qwen2.5's or Qwen3's"}
+	}
+	return t, err
 }
 
 // templateFor recognises a template by what is particular to it. Without any, the model type decides. There is no

@@ -21,6 +21,8 @@ package qwen
 // Next: load.go
 
 import (
+	"errors"
+	"io/fs"
 	"math"
 	"strconv"
 	"strings"
@@ -69,6 +71,28 @@ type ropeFields struct {
 	RoPEConfig
 	kind, oldKind string // rope_type, type
 	seen          map[string]bool
+}
+
+// config reads config.json and, if there is one, generation_config.json.
+func (f folder) config() (Config, error) {
+	data, err := f.read("config.json", maxConfigFile)
+	if err != nil {
+		return Config{}, err
+	}
+	c, err := parseConfig(data)
+	if err != nil {
+		return Config{}, inFile(f.path("config.json"), ErrConfig, err)
+	}
+	data, err = f.read("generation_config.json", maxConfigFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, nil
+	} else if err != nil {
+		return Config{}, err
+	}
+	if err := parseGeneration(data, &c); err != nil {
+		return Config{}, inFile(f.path("generation_config.json"), ErrConfig, err)
+	}
+	return c, nil
 }
 
 // parseConfig reads config.json. The error names the field, what was found and

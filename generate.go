@@ -85,9 +85,7 @@ func (m *Model) Generate(ctx context.Context, prompt []int, o Options) iter.Seq2
 	}
 }
 
-// errStopped ends a generation whose consumer wants no more.
-var errStopped = errors.New("qwen: stopped")
-
+// generate is Generate with a yield that reports false when no more is wanted.
 func (m *Model) generate(ctx context.Context, prompt []int, o Options, yield func(Token) bool) error {
 	if problem := o.check(); problem != "" {
 		return fmt.Errorf("qwen: options: %s", problem)
@@ -121,10 +119,7 @@ func (m *Model) generate(ctx context.Context, prompt []int, o Options, yield fun
 		} else if t.Text = text.add(t.ID); n == o.MaxTokens {
 			t.Finish, t.Text = "length", t.Text+text.rest()
 		}
-		if !yield(t) {
-			return nil
-		}
-		if t.Finish != "" {
+		if !yield(t) || t.Finish != "" {
 			return nil
 		}
 		ids = append(ids, t.ID)
@@ -189,10 +184,7 @@ type textStream struct {
 
 // add returns the text that is complete once id has come.
 func (s *textStream) add(id int) string {
-	if s.t == nil {
-		return ""
-	}
-	if s.t.Special(id) {
+	if s.t == nil || s.t.Special(id) {
 		return ""
 	}
 	piece, _ := s.t.Bytes(id) // an id that no token has adds nothing

@@ -35,180 +35,6 @@ import (
 	"unicode/utf8"
 )
 
-// The kinds of LoadError, for errors.Is. A file that is not there at all is
-// fs.ErrNotExist.
-var (
-	ErrTruncated     = errors.New("file is shorter than it says")
-	ErrNotRegular    = errors.New("not a regular file")
-	ErrTooLarge      = errors.New("file is too large")
-	ErrBadHeader     = errors.New("bad safetensors header")
-	ErrMissingTensor = errors.New("missing tensor")
-	ErrShape         = errors.New("wrong shape")
-	ErrDType         = errors.New("wrong dtype")
-	ErrPath          = errors.New("name leaves the folder")
-	ErrConfig        = errors.New("bad config")
-	ErrTokenizer     = errors.New("bad tokenizer")
-	ErrFileChanged   = errors.New("qwen: a file of weights became shorter while it was in use")
-	ErrClosed        = errors.New("qwen: model is closed")
-)
-
-// A LoadError says which file of a checkpoint cannot be used, and why.
-type LoadError struct {
-	File    string // as it was opened
-	Kind    error  // one of the kinds above; errors.Is finds it
-	Problem string // the tensor or field, what was found, what was expected
-}
-
-// Error is one line of less than 2,000 bytes: a long path is cut at its front, and
-// what does not print in a name from the checkpoint is escaped.
-func (e *LoadError) Error() string {
-	file := plainText(e.File)
-	if n := len(file) - 1000; n > 0 {
-		file = "…" + strings.ToValidUTF8(file[n:], "")
-	}
-	return "qwen: " + file + ": " + e.Problem
-}
-
-// plainText returns s as it stands if every character of it prints, else quoted.
-func plainText(s string) string {
-	if utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
-		return s
-	}
-	return strconv.Quote(s)
-}
-
-func (e *LoadError) Unwrap() error { return e.Kind }
-
-// inFile fills in the file of a LoadError, and makes one of kind out of any
-// other error.
-func inFile(file string, kind, err error) error {
-	if e := (*LoadError)(nil); errors.As(err, &e) {
-		e.File = file
-		return e
-	}
-	return &LoadError{File: file, Kind: kind, Problem: err.Error()}
-}
-
-// The largest files that are read as a whole.
-const (
-	maxConfigFile    = 16 << 20
-	maxTokenizerFile = 64 << 20
-)
-
-// A folder is where a checkpoint lies: a directory of the system, or an fs.FS.
-type folder struct {
-	dir  string // name for messages and, if fsys is nil, where the files are
-	fsys fs.FS
-}
-
-// path returns the file's name for messages.
-func (f folder) path(name string) string {
-	if f.fsys != nil {
-		return path.Join(f.dir, name)
-	}
-	return filepath.Join(f.dir, name)
-}
-
-// open opens a file and checks that it is a regular one before anything is read.
-func (f folder) open(name string) (file fs.File, size int64, err error) {
-	if f.fsys != nil {
-		var info fs.FileInfo // looked at before the file is opened: opening a named pipe may wait for ever
-		if info, err = fs.Stat(f.fsys, name); err == nil && !info.Mode().IsRegular() {
-			return nil, 0, &LoadError{f.path(name), ErrNotRegular, "found " + modeName(info.Mode()) + ", expected a regular file"}
-		}
-		file, err = f.fsys.Open(name)
-	} else {
-		file, err = openPlain(f.path(name))
-	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, 0, &LoadError{f.path(name), fs.ErrNotExist, "no such file"}
-	case errors.Is(err, fs.ErrPermission):
-		return nil, 0, &LoadError{f.path(name), fs.ErrPermission, "cannot be opened: " + reason(err)}
-	case err != nil: // a socket, or a path that goes through a file, or in a circle
-		found := "cannot be opened: " + reason(err)
-		if info, err := os.Stat(f.path(name)); err == nil && f.fsys == nil {
-			found = "found " + modeName(info.Mode())
-		}
-		return nil, 0, &LoadError{f.path(name), ErrNotRegular, found + ", expected a regular file"}
-	}
-	info, err := file.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = &LoadError{f.path(name), ErrNotRegular, "found " + modeName(info.Mode()) + ", expected a regular file"}
-	} else if err == nil && info.Size() < 0 {
-		err = errors.New("found a size below 0, expected a regular file")
-	}
-	if err != nil {
-		file.Close()
-		return nil, 0, inFile(f.path(name), ErrNotRegular, err)
-	}
-	return file, info.Size(), nil
-}
-
-// reason is err without the file name that package os puts in front.
-func reason(err error) string {
-	if e := (*fs.PathError)(nil); errors.As(err, &e) {
-		err = e.Err
-	}
-	return err.Error()
-}
-
-// modeName names a kind of file.
-func modeName(mode fs.FileMode) string {
-	switch {
-	case mode.IsDir():
-		return "a folder"
-	case mode&fs.ModeNamedPipe != 0:
-		return "a named pipe"
-	case mode&fs.ModeSocket != 0:
-		return "a socket"
-	case mode.IsRegular():
-		return "a file that cannot be opened"
-	}
-	return "a device"
-}
-
-// read returns a whole file of at most limit bytes.
-func (f folder) read(name string, limit int64) ([]byte, error) {
-	file, size, err := f.open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	if size > limit {
-		return nil, &LoadError{f.path(name), ErrTooLarge, fmt.Sprintf("found %d bytes, expected at most %d", size, limit)}
-	}
-	data := make([]byte, size)
-	if _, err := io.ReadFull(file, data); err != nil {
-		return nil, &LoadError{f.path(name), ErrTruncated, "cannot be read: " + reason(err)}
-	}
-	return data, nil
-}
-
-// mapFile returns the bytes of a file, mapped where the system can, and what
-// releases them.
-func (f folder) mapFile(name string) (data []byte, release func() error, err error) {
-	file, size, err := f.open(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer file.Close()
-	if size != int64(int(size)) {
-		return nil, nil, &LoadError{f.path(name), ErrTooLarge, fmt.Sprintf("found %d bytes, more than this machine can address", size)}
-	}
-	release = func() error { return nil }
-	if plain, ok := file.(*os.File); ok && size > 0 {
-		data, release, err = mapPlain(plain, int(size))
-	} else {
-		data = make([]byte, size)
-		_, err = io.ReadFull(file, data)
-	}
-	if err != nil {
-		return nil, nil, &LoadError{f.path(name), ErrTruncated, "cannot be read: " + reason(err)}
-	}
-	return data, release, nil
-}
-
 // Load reads the checkpoint in dir. Close the model when it is no longer needed.
 //
 // Errors are of type *LoadError, or wrap one.
@@ -260,47 +86,6 @@ func load(f folder) (_ *Model, err error) {
 	}
 	return m, nil
 }
-
-// config reads config.json and, if there is one, generation_config.json.
-func (f folder) config() (Config, error) {
-	data, err := f.read("config.json", maxConfigFile)
-	if err != nil {
-		return Config{}, err
-	}
-	c, err := parseConfig(data)
-	if err != nil {
-		return Config{}, inFile(f.path("config.json"), ErrConfig, err)
-	}
-	data, err = f.read("generation_config.json", maxConfigFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return c, nil
-	} else if err != nil {
-		return Config{}, err
-	}
-	if err := parseGeneration(data, &c); err != nil {
-		return Config{}, inFile(f.path("generation_config.json"), ErrConfig, err)
-	}
-	return c, nil
-}
-
-// tokenizer reads tokenizer.json.
-func (f folder) tokenizer() (*Tokenizer, error) {
-	data, err := f.read("tokenizer.json", maxTokenizerFile)
-	if err != nil {
-		return nil, err
-	}
-	t, err := parseTokenizer(data)
-	if err != nil {
-		return nil, inFile(f.path("tokenizer.json"), ErrTokenizer, err)
-	}
-	return t, nil
-}
-
-// LoadTokenizer reads tokenizer.json of dir; a folder without weights will do.
-func LoadTokenizer(dir string) (*Tokenizer, error) { return folder{dir: dir}.tokenizer() }
-
-// LoadTokenizerFS is LoadTokenizer for a file system.
-func LoadTokenizerFS(fsys fs.FS) (*Tokenizer, error) { return folder{".", fsys}.tokenizer() }
 
 // weights maps the files and returns every tensor by its name, and the file that
 // says which tensors there are.
@@ -577,76 +362,176 @@ func (m *Model) Close() error {
 	return errors.Join(errs...)
 }
 
-// template recognises the chat template of the folder: chat_template.jinja, or
-// chat_template in tokenizer_config.json, or the one that models of modelType
-// were published with. It is "" if this package does not know the template; Chat
-// then returns an error, and everything else works.
-func (f folder) template(modelType string) (Template, error) {
-	source := ""
-	data, err := f.read("chat_template.jinja", maxConfigFile)
-	if err == nil {
-		source = string(data)
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	} else if data, err = f.read("tokenizer_config.json", maxConfigFile); err == nil {
-		if source, err = parseChatTemplate(data); err != nil {
-			return "", inFile(f.path("tokenizer_config.json"), ErrTokenizer, err)
+// The largest files that are read as a whole.
+const (
+	maxConfigFile    = 16 << 20
+	maxTokenizerFile = 64 << 20
+)
+
+// A folder is where a checkpoint lies: a directory of the system, or an fs.FS.
+type folder struct {
+	dir  string // name for messages and, if fsys is nil, where the files are
+	fsys fs.FS
+}
+
+// path returns the file's name for messages.
+func (f folder) path(name string) string {
+	if f.fsys != nil {
+		return path.Join(f.dir, name)
+	}
+	return filepath.Join(f.dir, name)
+}
+
+// open opens a file and checks that it is a regular one before anything is read.
+func (f folder) open(name string) (file fs.File, size int64, err error) {
+	if f.fsys != nil {
+		var info fs.FileInfo // looked at before the file is opened: opening a named pipe may wait for ever
+		if info, err = fs.Stat(f.fsys, name); err == nil && !info.Mode().IsRegular() {
+			return nil, 0, &LoadError{f.path(name), ErrNotRegular, "found " + modeName(info.Mode()) + ", expected a regular file"}
 		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return "", err
+		file, err = f.fsys.Open(name)
+	} else {
+		file, err = openPlain(f.path(name))
 	}
-	t, err := templateFor(source, modelType)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, 0, &LoadError{f.path(name), fs.ErrNotExist, "no such file"}
+	case errors.Is(err, fs.ErrPermission):
+		return nil, 0, &LoadError{f.path(name), fs.ErrPermission, "cannot be opened: " + reason(err)}
+	case err != nil: // a socket, or a path that goes through a file, or in a circle
+		found := "cannot be opened: " + reason(err)
+		if info, err := os.Stat(f.path(name)); err == nil && f.fsys == nil {
+			found = "found " + modeName(info.Mode())
+		}
+		return nil, 0, &LoadError{f.path(name), ErrNotRegular, found + ", expected a regular file"}
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &LoadError{f.path(name), ErrNotRegular, "found " + modeName(info.Mode()) + ", expected a regular file"}
+	} else if err == nil && info.Size() < 0 {
+		err = errors.New("found a size below 0, expected a regular file")
+	}
 	if err != nil {
-		return "", nil
+		file.Close()
+		return nil, 0, inFile(f.path(name), ErrNotRegular, err)
 	}
-	return t, nil
+	return file, info.Size(), nil
 }
 
-// parseChatTemplate returns chat_template of tokenizer_config.json: a string, or
-// a list of named ones, of which "default" counts; "" if there is none.
-func parseChatTemplate(data []byte) (source string, err error) {
-	err = readJSON(data, func(r *jsonReader) {
-		r.object(func(key string) {
-			switch {
-			case key != "chat_template" || r.null():
-			case r.kind() == '"':
-				source = r.string()
-			default:
-				r.array(func(int) {
-					var name, text string
-					r.object(func(key string) {
-						switch key {
-						case "name":
-							name = r.string()
-						case "template":
-							text = r.string()
-						}
-					})
-					if name == "default" {
-						source = text
-					}
-				})
-			}
-		})
-	})
-	return source, err
+// reason is err without the file name that package os puts in front.
+func reason(err error) string {
+	if e := (*fs.PathError)(nil); errors.As(err, &e) {
+		err = e.Err
+	}
+	return err.Error()
 }
 
-// LoadTemplate recognises the chat template of dir; a folder with nothing but
-// the tokenizer's files will do.
-func LoadTemplate(dir string) (Template, error) { return folder{dir: dir}.ownTemplate() }
-
-// LoadTemplateFS is LoadTemplate for a file system.
-func LoadTemplateFS(fsys fs.FS) (Template, error) { return folder{".", fsys}.ownTemplate() }
-
-func (f folder) ownTemplate() (Template, error) {
-	modelType := ""
-	if c, err := f.config(); err == nil {
-		modelType = c.ModelType
+// modeName names a kind of file.
+func modeName(mode fs.FileMode) string {
+	switch {
+	case mode.IsDir():
+		return "a folder"
+	case mode&fs.ModeNamedPipe != 0:
+		return "a named pipe"
+	case mode&fs.ModeSocket != 0:
+		return "a socket"
+	case mode.IsRegular():
+		return "a file that cannot be opened"
 	}
-	t, err := f.template(modelType)
-	if err == nil && t == "" {
-		err = &LoadError{f.path("tokenizer_config.json"), ErrTokenizer, "found no chat template that this package knows, expected Qwen2's, Qwen2.5's or Qwen3's"}
+	return "a device"
+}
+
+// read returns a whole file of at most limit bytes.
+func (f folder) read(name string, limit int64) ([]byte, error) {
+	file, size, err := f.open(name)
+	if err != nil {
+		return nil, err
 	}
-	return t, err
+	defer file.Close()
+	if size > limit {
+		return nil, &LoadError{f.path(name), ErrTooLarge, fmt.Sprintf("found %d bytes, expected at most %d", size, limit)}
+	}
+	data := make([]byte, size)
+	if _, err := io.ReadFull(file, data); err != nil {
+		return nil, &LoadError{f.path(name), ErrTruncated, "cannot be read: " + reason(err)}
+	}
+	return data, nil
+}
+
+// mapFile returns the bytes of a file, mapped where the system can, and what
+// releases them.
+func (f folder) mapFile(name string) (data []byte, release func() error, err error) {
+	file, size, err := f.open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer file.Close()
+	if size != int64(int(size)) {
+		return nil, nil, &LoadError{f.path(name), ErrTooLarge, fmt.Sprintf("found %d bytes, more than this machine can address", size)}
+	}
+	release = func() error { return nil }
+	if plain, ok := file.(*os.File); ok && size > 0 {
+		data, release, err = mapPlain(plain, int(size))
+	} else {
+		data = make([]byte, size)
+		_, err = io.ReadFull(file, data)
+	}
+	if err != nil {
+		return nil, nil, &LoadError{f.path(name), ErrTruncated, "cannot be read: " + reason(err)}
+	}
+	return data, release, nil
+}
+
+// The kinds of LoadError, for errors.Is. A file that is not there at all is
+// fs.ErrNotExist.
+var (
+	ErrTruncated     = errors.New("file is shorter than it says")
+	ErrNotRegular    = errors.New("not a regular file")
+	ErrTooLarge      = errors.New("file is too large")
+	ErrBadHeader     = errors.New("bad safetensors header")
+	ErrMissingTensor = errors.New("missing tensor")
+	ErrShape         = errors.New("wrong shape")
+	ErrDType         = errors.New("wrong dtype")
+	ErrPath          = errors.New("name leaves the folder")
+	ErrConfig        = errors.New("bad config")
+	ErrTokenizer     = errors.New("bad tokenizer")
+	ErrFileChanged   = errors.New("qwen: a file of weights became shorter while it was in use")
+	ErrClosed        = errors.New("qwen: model is closed")
+)
+
+// A LoadError says which file of a checkpoint cannot be used, and why.
+type LoadError struct {
+	File    string // as it was opened
+	Kind    error  // one of the kinds above; errors.Is finds it
+	Problem string // the tensor or field, what was found, what was expected
+}
+
+// Error is one line of less than 2,000 bytes: a long path is cut at its front, and
+// what does not print in a name from the checkpoint is escaped.
+func (e *LoadError) Error() string {
+	file := plainText(e.File)
+	if n := len(file) - 1000; n > 0 {
+		file = "…" + strings.ToValidUTF8(file[n:], "")
+	}
+	return "qwen: " + file + ": " + e.Problem
+}
+
+// plainText returns s as it stands if every character of it prints, else quoted.
+func plainText(s string) string {
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return s
+	}
+	return strconv.Quote(s)
+}
+
+func (e *LoadError) Unwrap() error { return e.Kind }
+
+// inFile fills in the file of a LoadError, and makes one of kind out of any
+// other error.
+func inFile(file string, kind, err error) error {
+	if e := (*LoadError)(nil); errors.As(err, &e) {
+		e.File = file
+		return e
+	}
+	return &LoadError{File: file, Kind: kind, Problem: err.Error()}
 }

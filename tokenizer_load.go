@@ -28,6 +28,7 @@ package qwen
 
 import (
 	"fmt"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,6 +36,25 @@ import (
 )
 
 const maxEntries = 1 << 19 // tokens, and merges; published checkpoints have 151,643 and 151,387
+
+// tokenizer reads tokenizer.json.
+func (f folder) tokenizer() (*Tokenizer, error) {
+	data, err := f.read("tokenizer.json", maxTokenizerFile)
+	if err != nil {
+		return nil, err
+	}
+	t, err := parseTokenizer(data)
+	if err != nil {
+		return nil, inFile(f.path("tokenizer.json"), ErrTokenizer, err)
+	}
+	return t, nil
+}
+
+// LoadTokenizer reads tokenizer.json of dir; a folder without weights will do.
+func LoadTokenizer(dir string) (*Tokenizer, error) { return folder{dir: dir}.tokenizer() }
+
+// LoadTokenizerFS is LoadTokenizer for a file system.
+func LoadTokenizerFS(fsys fs.FS) (*Tokenizer, error) { return folder{".", fsys}.tokenizer() }
 
 // tokenizerFile is what tokenizer.json says, with everything checked that can be checked on the spot. The rest waits,
 // because fields may come in any order.
