@@ -13,6 +13,15 @@ package qwen
 // They differ in the default system message, and Qwen3 treats thoughts: what an assistant thought in answers to earlier
 // questions is dropped, since it was not there in training; what it thought since the last question stays.
 //
+//	                              Qwen2                   Qwen2.5                  Qwen3
+//	no system message given       "You are a helpful …"   "You are Qwen, created   none is put in
+//	                                                      by Alibaba Cloud. …"
+//	thoughts                      text like any other     text like any other      dropped, or kept apart
+//	no messages at all            renders                 error                    error
+//
+// A template that is nearly right is the worst kind of mistake here: the model answers, only worse. A missing newline
+// after <|im_end|> is enough.
+//
 // Text and ids are made from the same parts, and the parts know who wrote them. That matters for ids: a user may
 // write "<|im_end|>⏎<|im_start|>system⏎…", and if these became control tokens, the user's text would end its own
 // turn and speak as the system. So EncodeChat follows one rule:
@@ -29,7 +38,9 @@ package qwen
 // Limits: the tool part of the templates is left out; messages of the role tool are refused.
 //
 // Reference: chat_template in tokenizer_config.json of Qwen2-7B-Instruct, Qwen2.5-7B-Instruct, Qwen3-8B; transformers,
-// apply_chat_template. Next: generate.go.
+// apply_chat_template.
+//
+// Next: sample.go
 
 import (
 	"errors"
@@ -62,6 +73,8 @@ type RenderOptions struct {
 	Thinking            *bool // enable_thinking of Qwen3's template; nil: not given, which means true
 }
 
+// Which template a checkpoint has must be found out from its files: there is no field that names it.
+
 // template recognises the chat template of the folder: chat_template.jinja, or
 // chat_template in tokenizer_config.json, or the one that models of modelType
 // were published with. It is "" if this package does not know the template; Chat
@@ -89,6 +102,9 @@ func (f folder) template(modelType string) (Template, error) {
 
 // parseChatTemplate returns chat_template of tokenizer_config.json: a string, or
 // a list of named ones, of which "default" counts; "" if there is none.
+//
+//	{"chat_template": "{%- for message in messages %}…", …}
+//	{"chat_template": [{"name": "default", "template": "…"}, {"name": "tool_use", "template": "…"}], …}
 func parseChatTemplate(data []byte) (source string, err error) {
 	err = readJSON(data, func(r *jsonReader) {
 		r.object(func(key string) {
@@ -154,6 +170,7 @@ func templateFor(chatTemplate, modelType string) (Template, error) {
 		return TemplateQwen25, nil
 	case chatTemplate == "" && modelType == "qwen3":
 		return TemplateQwen3, nil
+	// ns.last_query_index and enable_thinking are variables of Qwen3's template, and of no other's together.
 	case has("<|im_start|>", "last_query_index", "reasoning_content", "enable_thinking is false"):
 		return TemplateQwen3, nil
 	case has("<think>"): // QwQ, Qwen3-2507 and others that treat thoughts in other ways
@@ -183,6 +200,11 @@ func (t Template) Render(messages []Message, o RenderOptions) (string, error) {
 }
 
 // EncodeChat returns the ids of the conversation. Content cannot forge a turn: see the rule at the head of chat.go.
+//
+// For the content "a<|im_end|>" and Qwen's vocabulary:
+//
+//	Encode(Render(…))   … 64 151645 151645 198                        the user ended the turn, and then it ended again
+//	EncodeChat(…)       … 64 27 91 318 6213 91 29 151645 198          < | im _end | > are text
 func (t *Tokenizer) EncodeChat(template Template, messages []Message, o RenderOptions) ([]int, error) {
 	parts, err := template.parts(messages, o)
 	if err != nil {
@@ -237,7 +259,12 @@ type chatPart struct {
 	content bool
 }
 
-// parts renders a conversation: each case below is a branch of the template, in its order.
+// parts renders a conversation: each case below is a branch of the template, in its order. One question becomes
+//
+//	template   "<|im_start|>user\n"
+//	content    "What is 2+2?"
+//	template   "<|im_end|>\n"
+//	template   "<|im_start|>assistant\n"           if AddGenerationPrompt
 func (t Template) parts(messages []Message, o RenderOptions) ([]chatPart, error) {
 	var parts []chatPart
 	turn := func(role, own, content string) {
@@ -325,7 +352,11 @@ func lastQuestion(messages []Message) int {
 }
 
 // splitThought cuts what an assistant wrote, "<think>⏎thought⏎</think>⏎⏎answer", in two. With several tags the thought
-// is what stands before the first </think>, after the last <think> there, and the answer what follows the last </think>.
+// is what stands before the first </think>, after the last <think> there, and the answer what follows the last </think>:
+//
+//	"<think>⏎Easy.⏎</think>⏎⏎4"     →  "Easy.", "4"
+//	"4"                             →  "", "4"
+//	"a<think>b</think>c</think>d"   →  "b", "d"
 func splitThought(content string) (thought, answer string) {
 	parts := strings.Split(content, "</think>")
 	if len(parts) == 1 {

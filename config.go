@@ -1,9 +1,38 @@
 package qwen
 
 // config.json says what the network looks like: how wide, how deep, which
-// family. It exists in two styles, and both are read: as published with
-// Qwen2, 2.5 and 3, with rope_theta and rope_scaling at the top level, and as
-// transformers 5 writes it, with rope_parameters.
+// family. This is Qwen3-0.6B's, less what changes nothing here:
+//
+//	{
+//	  "model_type": "qwen3",             which family: biases on q, k, v (qwen2) or norms (qwen3)
+//	  "hidden_size": 1024,               numbers a token is made of between two layers
+//	  "intermediate_size": 3072,         numbers it is widened to inside an FFN
+//	  "num_hidden_layers": 28,
+//	  "num_attention_heads": 16,         query heads …
+//	  "num_key_value_heads": 8,          … two of which share a key and value head
+//	  "head_dim": 128,                   16*128 = 2048: the heads need not add up to hidden_size
+//	  "max_position_embeddings": 40960,  the longest text
+//	  "vocab_size": 151936,              rows of the embedding, and logits
+//	  "rms_norm_eps": 1e-06,             inside the square root of every norm
+//	  "rope_theta": 1000000,             the slowest pair turns once in 2π·theta tokens, or nearly
+//	  "tie_word_embeddings": true,       the head is the embedding again
+//	  "attention_bias": false,
+//	  "hidden_act": "silu",
+//	  "eos_token_id": 151645             <|im_end|>
+//	}
+//
+// The other sizes differ in these numbers and in nothing else:
+//
+//	              vocab   hidden intermediate layers heads kvHeads headDim tied    parameters  KiB of cache a token (float32)
+//	Qwen2.5-0.5B  151936     896      4864      24     14     2      64    yes    494,032,768           24
+//	Qwen2.5-7B    152064    3584     18944      28     28     4     128    no   7,615,616,512          112
+//	Qwen3-0.6B    151936    1024      3072      28     16     8     128    yes    596,049,920          224
+//	Qwen3-4B      151936    2560      9728      36     32     8     128    yes  4,022,468,096          288
+//	Qwen3-8B      151936    4096     12288      36     32     8     128    no   8,190,735,360          288
+//
+// It exists in two styles, and both are read: as published with Qwen2, 2.5 and 3,
+// with rope_theta and rope_scaling at the top level, and as transformers 5 writes
+// it, with rope_parameters.
 //
 // Nothing that changes the numbers is guessed. Without a rope theta transformers
 // would silently take 10000, and a checkpoint trained with 1e6 would still write
@@ -13,6 +42,10 @@ package qwen
 //
 // generation_config.json says how to run it: which ids end an answer, and how
 // the authors sample.
+//
+// Numerics: rms_norm_eps becomes float32, in which the network computes; theta and
+// the constants of YaRN stay float64 until rope.go rounds them where transformers
+// does.
 //
 // Reference: transformers models/qwen2/configuration_qwen2.py,
 // models/qwen3/configuration_qwen3.py, modeling_rope_utils.py
@@ -53,23 +86,30 @@ type Config struct {
 }
 
 // maxSize bounds every number of a config that is the size of something, so that
-// no product of two of them overflows.
+// no product of two of them overflows: 2^30 * 2^30 is below 2^63.
 const maxSize = 1 << 30
 
-// A configReader collects what config.json holds before it is judged.
+// A configReader collects what config.json holds before it is judged: fields come
+// in any order, and whether one is wrong often depends on another.
 type configReader struct {
 	c        Config
-	ropeMain ropeFields  // top level: rope_theta
-	ropeSub  *ropeFields // rope_parameters, or rope_scaling if that is there
-	seen     map[string]bool
+	ropeMain ropeFields      // top level: rope_theta
+	ropeSub  *ropeFields     // rope_parameters, or rope_scaling if that is there
+	seen     map[string]bool // fields that are there and not null
 
 	layerTypes int // length of layer_types
 }
 
-// ropeFields are the fields of rope_parameters or rope_scaling.
+// ropeFields are the fields of rope_parameters or rope_scaling:
+//
+//	"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+//	"rope_parameters": {"rope_type": "yarn", "rope_theta": 1000000, "factor": 4.0, …}
+//
+// The first is what Qwen's model cards ask to be written into config.json for long
+// texts, the second what transformers 5 makes of it.
 type ropeFields struct {
 	RoPEConfig
-	kind, oldKind string // rope_type, type
+	kind, oldKind string // rope_type, and type as it was called before
 	seen          map[string]bool
 }
 
@@ -95,7 +135,8 @@ func (f folder) config() (Config, error) {
 	return c, nil
 }
 
-// parseConfig reads config.json. The error names the field, what was found and
+// parseConfig reads config.json, in two steps: field takes each value and refuses
+// what is wrong whatever the others say, finish judges the whole. The error names the field, what was found and
 // what was expected.
 func parseConfig(data []byte) (Config, error) {
 	p := configReader{seen: map[string]bool{}}
@@ -113,7 +154,9 @@ func parseConfig(data []byte) (Config, error) {
 	return p.c, err
 }
 
-// field reads the value of one top-level field.
+// field reads the value of one top-level field. A field that is not listed changes
+// nothing in the numbers: torch_dtype (each tensor says its own), use_cache,
+// initializer_range, attention_dropout, transformers_version.
 func (p *configReader) field(r *jsonReader, key string) {
 	c := &p.c
 	switch key {
@@ -170,7 +213,9 @@ func (p *configReader) field(r *jsonReader, key string) {
 }
 
 // refuseSwitch is an error for a field that asks for something that this package
-// does not do. Any other field is left for the reader to skip.
+// does not do. Any other field is left for the reader to skip. Qwen's own configs
+// say "use_sliding_window": false and give a window next to it; only the switch
+// counts.
 func refuseSwitch(r *jsonReader, key string) {
 	switch key {
 	case "hidden_act":
@@ -190,7 +235,12 @@ func refuseSwitch(r *jsonReader, key string) {
 	}
 }
 
-// finish judges what was read: what must be there, and what must fit together.
+// finish judges what was read: what must be there, and what must fit together. It
+// also fills in what transformers derives, and only that:
+//
+//	head_dim missing, qwen2         hidden_size / num_attention_heads, 896/14 = 64
+//	head_dim missing, qwen3         128, the default of Qwen3Config
+//	num_key_value_heads: null       num_attention_heads: every query head has its own keys
 func (p *configReader) finish(r *jsonReader) {
 	c := &p.c
 	require := func(names ...string) {
@@ -234,7 +284,8 @@ func (p *configReader) finish(r *jsonReader) {
 	p.finishRope(r)
 }
 
-// finishRope settles theta, type and the fields that the type needs.
+// finishRope settles theta, type and the fields that the type needs. Where both
+// styles are in one file the inner theta wins, as in transformers.
 func (p *configReader) finishRope(r *jsonReader) {
 	sub := &ropeFields{}
 	if p.ropeSub != nil {
@@ -267,6 +318,11 @@ func (p *configReader) finishRope(r *jsonReader) {
 }
 
 // finishYaRN fills in what transformers would, and refuses what it leaves open.
+//
+//	factor 4, original 32768      as written; max_position_embeddings is 131072 then
+//	factor missing                max_position_embeddings / original, if original is given
+//	original missing              max_position_embeddings
+//	beta_fast, beta_slow          32 and 1 turns, the paper's values
 func (p *configReader) finishYaRN(r *jsonReader, rope *RoPEConfig, sub *ropeFields) {
 	top, given := p.ropeMain.OriginalMaxPositions, rope.OriginalMaxPositions
 	switch {
@@ -283,7 +339,7 @@ func (p *configReader) finishYaRN(r *jsonReader, rope *RoPEConfig, sub *ropeFiel
 	if rope.Factor == 0 {
 		r.fail("no rope factor", `"factor" for rope type "yarn"`)
 	}
-	if rope.Theta == 1 {
+	if rope.Theta == 1 { // then every pair turns alike, and log(theta), by which YaRN divides, is 0
 		r.fail("rope_theta 1", `a larger one for rope type "yarn"`)
 	}
 	if rope.BetaFast == 0 {
@@ -343,7 +399,8 @@ func readSize(r *jsonReader) int {
 	return int(n)
 }
 
-// readPositive reads a number above 0 that float32 can hold.
+// readPositive reads a number above 0 that float32 can hold: 1e-60 is above 0 and
+// would become 0, as an eps that is not there.
 func readPositive(r *jsonReader) float64 {
 	x := r.float()
 	if narrow := float32(x); !(narrow > 0) || math.IsInf(float64(narrow), 0) {
@@ -354,7 +411,8 @@ func readPositive(r *jsonReader) float64 {
 
 const maxStopIDs = 1024 // published checkpoints have one or two
 
-// readIDs reads a token id or a list of them.
+// readIDs reads a token id or a list of them: 151645, or [151645, 151643], where an
+// answer may end with <|im_end|> or <|endoftext|>.
 func readIDs(r *jsonReader) []int {
 	var ids []int
 	id := func() {
@@ -377,7 +435,12 @@ func readIDs(r *jsonReader) []int {
 // decimal writes x as briefly as possible.
 func decimal(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
 
-// parseGeneration reads generation_config.json into c.
+// parseGeneration reads generation_config.json into c. Qwen3's:
+//
+//	{"do_sample": true, "temperature": 0.6, "top_k": 20, "top_p": 0.95,
+//	 "eos_token_id": [151645, 151643], "pad_token_id": 151643, "bos_token_id": 151643}
+//
+// Its eos_token_id replaces that of config.json, which names one id only.
 func parseGeneration(data []byte, c *Config) error {
 	sampled := false
 	s := Sampling{Temperature: 1, TopK: 50} // what transformers does where the file is silent

@@ -1,10 +1,12 @@
 package qwen_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/bc1a8f18/qwen"
@@ -51,6 +53,51 @@ func ExampleLinear() {
 func ExampleSoftmax() {
 	fmt.Printf("%.3f\n", qwen.Softmax([]float32{1000, 1000, 1000 - float32(math.Ln2)}))
 	// Output: [0.400 0.400 0.200]
+}
+
+// Each step of sampling alone, on the logits of sample.go's header. What is
+// removed is at -Inf.
+func ExampleSampling_Filter() {
+	logits := []float32{2, 1, 0, -1}
+	fmt.Printf("%.3f\n", qwen.Softmax(logits))
+	for _, s := range []qwen.Sampling{
+		{RepetitionPenalty: 2},
+		{Temperature: 0.5},
+		{Temperature: 1, TopK: 2},
+		{Temperature: 1, TopP: 0.9},
+		{Temperature: 1, MinP: 0.2},
+	} {
+		fmt.Println(s.Filter(logits, []int{0, 3})) // ids 0 and 3 have occurred
+	}
+	// Output:
+	// [0.644 0.237 0.087 0.032]
+	// [1 1 0 -2]
+	// [4 2 0 -2]
+	// [2 1 -Inf -Inf]
+	// [2 1 0 -Inf]
+	// [2 1 -Inf -Inf]
+}
+
+// The bytes of a file with one tensor, as in safetensors.go's header.
+func ExampleWriteSafetensors() {
+	var file bytes.Buffer
+	err := qwen.WriteSafetensors(&file, []qwen.Tensor{qwen.NewTensor("a", []float32{1, -2}, 2)}, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for row := range slices.Chunk(file.Bytes(), 8) {
+		fmt.Printf("% x\n", row)
+	}
+	// Output:
+	// 38 00 00 00 00 00 00 00
+	// 7b 22 61 22 3a 7b 22 64
+	// 74 79 70 65 22 3a 22 46
+	// 33 32 22 2c 22 73 68 61
+	// 70 65 22 3a 5b 32 5d 2c
+	// 22 64 61 74 61 5f 6f 66
+	// 66 73 65 74 73 22 3a 5b
+	// 30 2c 38 5d 7d 7d 20 20
+	// 00 00 80 3f 00 00 00 c0
 }
 
 // A question, its answer. Greedy, since Options has no Sampling, so the answer is

@@ -22,6 +22,18 @@ package qwen
 // The first error stops the walk: from then on every method returns a zero value at once, so callers need no
 // error checks of their own. The error names the place: `model.merges[17]: found a number, expected a string`.
 //
+// Why not read everything into maps first? A tokenizer.json of 11 MB has 300,000 strings and as many numbers; a tree of
+// them, each in an interface, takes several times the file, and every use must then ask of every value what it is. Here
+// the caller says what it wants at the moment when the value is at hand, so a wrong type is found where it stands.
+//
+// What the caller does not want is still read, and checked:
+//
+//	{"a": 1, "a": 2}       a: found this key a second time, expected each key once
+//	{"a": [1, 2,]}         a[2]: found ']' at byte 12, expected a value
+//	{"a": 01}              a: found '1' at byte 7, expected ',' or '}'
+//	{"a": "\ud83d"}        a: found \ud83d, half a surrogate pair, expected \ud800–\udbff followed by \udc00–\udfff
+//	{"a": 1} {}            found '{' at byte 9, expected nothing after the document
+//
 // What is refused, beyond the grammar of RFC 8259: a second value or anything but white space after the document,
 // a key twice in one object (keys are compared after their escapes are read, in exact case), nesting deeper than 64,
 // invalid UTF-8, \u escapes that name half a surrogate pair (no Go string can hold one), numbers beyond float64.
@@ -32,7 +44,9 @@ package qwen
 // Limits: the document is held in memory as one string, and the strings returned are parts of it. A caller that
 // keeps a few short strings of a large document should clone them, or they keep the whole document alive.
 //
-// Reference: RFC 8259. Next: config.go.
+// Reference: RFC 8259. encoding/json/v2 refuses the same in most places; in Go 1.26 it is an experiment.
+//
+// Next: tokenizer.go
 
 import (
 	"fmt"
@@ -55,7 +69,7 @@ const (
 //	{"model": {"merges": ["a b", "c d"]}}
 //	                             ↑ pos        path: model, merges, 1        field(): model.merges[1]
 //
-// The path is kept while reading and spelled out only for an error.
+// The path is kept while reading and spelled out only for an error: half a million values are read, and one is wrong.
 type jsonReader struct {
 	text string
 	pos  int
@@ -143,7 +157,8 @@ func (r *jsonReader) object(field func(key string)) {
 	})
 }
 
-// entries is object for callers that find a second key themselves, as a large table does anyway.
+// entries is object for callers that find a second key themselves, as a large table does anyway: the vocabulary goes
+// into a map of 151,643 keys, and a set beside it would be the same map again.
 func (r *jsonReader) entries(field func(key string)) {
 	if !r.open('{', "an object") {
 		return
@@ -178,7 +193,8 @@ func (r *jsonReader) array(element func(i int)) {
 	}
 }
 
-// open steps into an object or array: past its bracket, one level deeper. Depth is limited because each level is a
+// open steps into an object or array: past its bracket, one level deeper. The new step has no key or index yet; each
+// entry writes its own into it. Depth is limited because each level is a
 // Go call, and a stack that overflows ends the program: no error, no recover.
 func (r *jsonReader) open(bracket byte, name string) bool {
 	if r.kind() != bracket {
@@ -197,6 +213,9 @@ func (r *jsonReader) open(bracket byte, name string) bool {
 // more reports whether another element follows, and reads what lies between: a comma before every element but the
 // first, or the closing bracket, which ends the level. A comma before the bracket is caught by whoever reads the
 // element that should follow it.
+//
+//	[  1  ,  2  ]           the reader is in front of each mark when more is called
+//	 ↑   ↑     ↑            true; true, past the comma; false, past the bracket
 func (r *jsonReader) more(first bool, closing byte) bool {
 	if r.err != nil {
 		return false
@@ -210,7 +229,6 @@ func (r *jsonReader) more(first bool, closing byte) bool {
 	case first: // whatever stands there is read as the first element
 		return true
 	case c == ',': // and then there must be another
-
 		r.pos++
 		return true
 	}
@@ -218,7 +236,8 @@ func (r *jsonReader) more(first bool, closing byte) bool {
 	return false
 }
 
-// valueOrSkip calls read, and skips the value if read left it alone: so a caller's function may ignore fields.
+// valueOrSkip calls read, and skips the value if read left it alone: so a caller's function may ignore fields. Whether
+// it did is seen from the position: every value is at least one byte long.
 func (r *jsonReader) valueOrSkip(read func()) {
 	if r.err != nil {
 		return
@@ -245,7 +264,8 @@ func (r *jsonReader) skip() {
 		r.string()
 	case '0':
 		start := r.pos
-		if text := r.number("a number"); len(text) > 300 || strings.ContainsAny(text, "eE") { // any other fits float64
+		// Whether a number fits float64 is asked only where it may not: with an exponent, or 300 digits long.
+		if text := r.number("a number"); len(text) > 300 || strings.ContainsAny(text, "eE") {
 			r.pos = start
 			r.float()
 		}
@@ -304,7 +324,8 @@ func (r *jsonReader) word(w string) bool {
 }
 
 // int reads an integer: digits, maybe a minus sign before them, no fraction, no exponent, not -0. Sizes and ids are
-// written so; 1e3 for a size is a mistake or a trap (1e400, 0.5), and float64 would round above 2^53.
+// written so; 1e3 for a size is a mistake or a trap (1e400, 0.5), and float64 would round above 2^53: 9007199254740993
+// read as a float64 is 9007199254740992, and an offset would point one byte off.
 func (r *jsonReader) int() int64 {
 	// The grammar first, then the integer's own rules, so that the message can say which of them is broken.
 	text := r.number("an integer")
@@ -403,7 +424,8 @@ func (r *jsonReader) string() string {
 }
 
 // escaped reads a string from start whose first backslash is at the reader's position. It builds the text byte by
-// byte; bytes of longer characters pass through as they are, since none of them looks like a quote or a backslash.
+// byte; bytes of longer characters pass through as they are, since none of them looks like a quote or a backslash: in
+// UTF-8 every byte of a character beyond ASCII has its highest bit set.
 func (r *jsonReader) escaped(start int) string {
 	// \/ stands for /, \b for a backspace, and so on: the letter, and what it means, at the same place.
 	const letters, values = `"\/bfnrt`, "\"\\/\b\f\n\r\t"
@@ -484,7 +506,7 @@ func (r *jsonReader) space() {
 	}
 }
 
-// peek returns the next byte, 0 at the end of the document. A 0 in the document is no part of JSON outside a string, so
+// peek returns the next byte without reading it, 0 at the end of the document. A 0 in the document is no part of JSON outside a string, so
 // the two need not be told apart there.
 func (r *jsonReader) peek() byte {
 	if r.pos < len(r.text) {
@@ -506,7 +528,8 @@ func (r *jsonReader) fail(found, expected string) {
 	}
 }
 
-// mismatch reports a value of the wrong kind, or no value at all.
+// mismatch reports a value of the wrong kind, or no value at all: "found a string, expected an integer" for a value that
+// is sound, and what syntax says for one that is not.
 func (r *jsonReader) mismatch(expected string) {
 	names := map[byte]string{'{': "an object", '[': "an array", '"': "a string", '0': "a number", 't': "true or false", 'n': "null"}
 	if name := names[r.kind()]; name != "" {
@@ -526,7 +549,8 @@ func (r *jsonReader) syntax(expected string) {
 	r.fail(found, expected)
 }
 
-// field returns the path of the value being read: weight_map."model.norm.weight", model.merges[17].
+// field returns the path of the value being read: weight_map."model.norm.weight", model.merges[17]. A line
+// number would say little: the header of a safetensors file is one line, and half of a tokenizer.json is the same word.
 func (r *jsonReader) field() string {
 	var s strings.Builder
 	for _, step := range r.path {

@@ -4,9 +4,20 @@ package qwen
 // weights (model.safetensors, or model.safetensors.index.json and its shards)
 // and tokenizer.json, used as they were published.
 //
-// The weights are not read but mapped: the kernel brings in a page when a Linear
-// first touches it, and programs that load the same model share the memory.
-// Loading costs the headers and the tokenizer, whatever the size of the model.
+// The weights are not read but mapped: the file becomes a range of addresses, and
+// the operating system brings in a page of 4 KiB when a Linear first touches it.
+//
+//	address  ├─ header ─┼─ embed_tokens ──────┼─ layers.0… ─┼─ … ─┤
+//	memory       ▓▓         ░░▓░░░░░░▓░░░░         ▓▓▓▓        …       ▓ touched, in memory   ░ only on disk
+//	file     ├─ header ─┼─ embed_tokens ──────┼─ layers.0… ─┼─ … ─┤
+//
+// So loading costs the headers and the tokenizer, whatever the size of the model;
+// of an embedding that is not the head as well, only the rows of tokens that occur
+// are ever read; programs that load the same model share the memory; and under pressure the system drops pages,
+// which it can read again, instead of swapping them out. Three things follow. The
+// weights cannot be written to. They must stay in the file's own format, which is
+// why Linear works on bytes. And a file that somebody cuts short while it is in
+// use is a fault of the processor where Go expects memory: see catchFault.
 //
 // Every tensor that the config asks for is looked up by its Hugging Face name
 // before the first token is computed, and its dtype and shape are checked. A
@@ -15,9 +26,13 @@ package qwen
 // The folder comes from strangers: only regular files are read, names from the
 // index must stay in the folder, and nothing is allocated by a number of the
 // config before the weights have confirmed it. Files may be links, and may point
-// out of the folder, because the Hugging Face cache is made of such links.
+// out of the folder, because the Hugging Face cache is made of such links:
 //
-// Next: cache.go
+//	models--Qwen--Qwen3-0.6B/snapshots/COMMIT/model.safetensors → ../../blobs/SHA256
+//
+// Reference: transformers modeling_utils.py, from_pretrained.
+//
+// Next: safetensors.go
 
 import (
 	"errors"
@@ -49,6 +64,8 @@ func LoadFS(fsys fs.FS) (*Model, error) {
 	return load(folder{dir: ".", fsys: fsys})
 }
 
+// load puts a model together, the cheap files first: a folder that cannot work is
+// refused before gigabytes are mapped.
 func load(f folder) (_ *Model, err error) {
 	m := &Model{}
 	defer func() {
@@ -78,6 +95,8 @@ func load(f folder) (_ *Model, err error) {
 	if err := m.connect(weights, source); err != nil {
 		return nil, err
 	}
+	// The fastest pair turns by a radian a token; theta and factor come from the file,
+	// and could be such that the angle of the last position is no number any more.
 	m.rotary = NewRotary(m.Config.RoPE, m.Config.HeadDim)
 	for i, freq := range m.rotary.InvFreq {
 		if last := freq * float32(m.Config.MaxPositions) * m.rotary.Scale; !finite(last) {
@@ -125,7 +144,8 @@ func (f folder) shard(m *Model, name string) ([]Tensor, error) {
 }
 
 // shards maps the files that model.safetensors.index.json names. A tensor comes
-// from the file that the index gives for it, and from no other.
+// from the file that the index gives for it, and from no other: two shards may hold
+// a tensor of the same name, left over from another way to cut the model up.
 func (f folder) shards(m *Model) (all map[string]located, source string, err error) {
 	const index = "model.safetensors.index.json"
 	data, err := f.read(index, maxTokenizerFile)
@@ -158,8 +178,12 @@ func (f folder) shards(m *Model) (all map[string]located, source string, err err
 	return all, f.path(index), nil
 }
 
-// parseIndex reads {"weight_map": {TENSOR: FILE, …}} and returns the map and the
-// files in order.
+// parseIndex reads model.safetensors.index.json and returns the map and the files
+// in order:
+//
+//	{"metadata": {"total_size": 16381470720},
+//	 "weight_map": {"model.embed_tokens.weight": "model-00001-of-00005.safetensors",
+//	                "lm_head.weight": "model-00005-of-00005.safetensors", …}}
 func parseIndex(data []byte) (fileOf map[string]string, files []string, err error) {
 	seen := map[string]bool{} // each file's name once, however many tensors it has
 	err = readJSON(data, func(r *jsonReader) {
@@ -185,7 +209,8 @@ func parseIndex(data []byte) (fileOf map[string]string, files []string, err erro
 }
 
 // leavesFolder says whether a file name from the index could name anything but a
-// file below the folder.
+// file below the folder: ../../.ssh/id_rsa, /etc/passwd, and on Windows C:x, NUL
+// and \\server\share.
 func leavesFolder(name string) bool {
 	if !filepath.IsLocal(name) || strings.ContainsAny(name, "\\\x00") {
 		return true
@@ -200,10 +225,27 @@ func leavesFolder(name string) bool {
 
 // connect puts every tensor that the config asks for into its place. source is
 // the file to name when one is missing.
+//
+// This is the network as a list of names, and the place to count its weights. One
+// layer of Qwen3-0.6B (hidden 1024, 16 heads and 8 kvHeads of 128, intermediate 3072):
+//
+//	q_proj, o_proj          2 * 2048*1024 =  4,194,304
+//	k_proj, v_proj          2 * 1024*1024 =  2,097,152
+//	gate, up, down          3 * 3072*1024 =  9,437,184     two thirds of a layer
+//	norms              2*1024 + 2*128     =      2,304
+//	28 layers          28 * 15,730,944    = 440,466,432
+//	embedding          151936 * 1024      = 155,582,464     a quarter; the head is the same matrix
+//	final norm                                    1,024
+//	                                        596,049,920     "0.6B"
+//
+// Three families, one list: a bias or a norm that a model does not have is a nil
+// vector, and the forward pass asks for nothing else.
 func (m *Model) connect(tensors map[string]located, source string) error {
 	c := m.Config
 	g := connector{tensors: tensors, source: source, used: map[string]bool{}}
 	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
+	// Qwen2 and 2.5 have biases on q, k and v, always. Qwen3 has norms there instead,
+	// and biases on all four if attention_bias says so.
 	qkvBias, outBias, norms := c.ModelType == "qwen2" || c.AttentionBias, c.AttentionBias, c.ModelType == "qwen3"
 
 	embed, head := "model.embed_tokens.weight", "lm_head.weight"
@@ -244,6 +286,8 @@ func (m *Model) connect(tensors map[string]located, source string) error {
 	if !c.TieEmbeddings {
 		m.used = len(g.order)
 	}
+	// What is left over is no mistake: published files have rotary_emb.inv_freq and the
+	// like. A layer that nobody asked for is one.
 	for _, name := range slices.Sorted(maps.Keys(tensors)) {
 		if g.used[name] {
 			continue
@@ -288,7 +332,9 @@ func layerOf(name string) (layer int, ok bool) {
 // has says whether there is a tensor of that name.
 func (g *connector) has(name string) bool { _, ok := g.tensors[name]; return ok }
 
-// take returns the tensor of that name, checked against its dtype and shape.
+// take returns the tensor of that name, checked against its dtype and shape. Shapes
+// are compared exactly: [1024] is not [1, 1024], and a weight stored the other way
+// around, [in, out], is only found like this where the two differ.
 func (g *connector) take(name string, shape ...int) Tensor {
 	t, ok := g.tensors[name]
 	switch {
@@ -331,6 +377,11 @@ func (g *connector) vector(name string, n int, present bool) []float32 {
 // catchFault, deferred as in "defer catchFault(&err)()", turns the fault of
 // reading a mapped file that has become shorter into ErrFileChanged. Without it
 // such a read would end the process: the memory is there, its contents are not.
+//
+// The processor reports it (SIGBUS), and Go turns a fault at an address into a
+// panic only for a goroutine that asked for it with SetPanicOnFault. A panic with
+// an address is ours to translate; any other goes on, since it is a mistake in the
+// program.
 func catchFault(err *error) func() {
 	before := debug.SetPanicOnFault(true)
 	return func() {
@@ -357,6 +408,7 @@ func (m *Model) Close() error {
 		errs = append(errs, release())
 	}
 	m.release, m.closed = nil, true
+	// A Linear after this would read unmapped memory, and no error could say so.
 	m.Embed, m.Head, m.tensors, m.used = Matrix{}, Matrix{}, nil, 0 // no pointer to what is gone
 	clear(m.Layers)
 	return errors.Join(errs...)
@@ -368,7 +420,8 @@ const (
 	maxTokenizerFile = 64 << 20
 )
 
-// A folder is where a checkpoint lies: a directory of the system, or an fs.FS.
+// A folder is where a checkpoint lies: a directory of the system, or an fs.FS such
+// as an embed.FS, whose files are in memory already and are not mapped.
 type folder struct {
 	dir  string // name for messages and, if fsys is nil, where the files are
 	fsys fs.FS
@@ -382,7 +435,9 @@ func (f folder) path(name string) string {
 	return filepath.Join(f.dir, name)
 }
 
-// open opens a file and checks that it is a regular one before anything is read.
+// open opens a file and checks that it is a regular one before anything is read. A
+// named pipe would wait for ever for a writer, /dev/zero would never end, and a
+// folder called config.json would fail later with a stranger message.
 func (f folder) open(name string) (file fs.File, size int64, err error) {
 	if f.fsys != nil {
 		var info fs.FileInfo // looked at before the file is opened: opening a named pipe may wait for ever
@@ -441,7 +496,8 @@ func modeName(mode fs.FileMode) string {
 	return "a device"
 }
 
-// read returns a whole file of at most limit bytes.
+// read returns a whole file of at most limit bytes. The size is that of the open
+// file: whoever swaps the file between two looks at its name gains nothing.
 func (f folder) read(name string, limit int64) ([]byte, error) {
 	file, size, err := f.open(name)
 	if err != nil {
@@ -485,21 +541,25 @@ func (f folder) mapFile(name string) (data []byte, release func() error, err err
 // The kinds of LoadError, for errors.Is. A file that is not there at all is
 // fs.ErrNotExist.
 var (
-	ErrTruncated     = errors.New("file is shorter than it says")
-	ErrNotRegular    = errors.New("not a regular file")
-	ErrTooLarge      = errors.New("file is too large")
-	ErrBadHeader     = errors.New("bad safetensors header")
-	ErrMissingTensor = errors.New("missing tensor")
-	ErrShape         = errors.New("wrong shape")
-	ErrDType         = errors.New("wrong dtype")
-	ErrPath          = errors.New("name leaves the folder")
-	ErrConfig        = errors.New("bad config")
-	ErrTokenizer     = errors.New("bad tokenizer")
+	ErrTruncated     = errors.New("file is shorter than it says") // a download that was cut off
+	ErrNotRegular    = errors.New("not a regular file")           // a folder, a pipe, a device, no permission
+	ErrTooLarge      = errors.New("file is too large")            // to be what its name says
+	ErrBadHeader     = errors.New("bad safetensors header")       // or a recording's
+	ErrMissingTensor = errors.New("missing tensor")               // of those that the config asks for
+	ErrShape         = errors.New("wrong shape")                  // config and weights are of different models
+	ErrDType         = errors.New("wrong dtype")                  // quantised weights, as a rule
+	ErrPath          = errors.New("name leaves the folder")       // in the index of shards
+	ErrConfig        = errors.New("bad config")                   // config.json, generation_config.json, the index
+	ErrTokenizer     = errors.New("bad tokenizer")                // or a chat template's file
 	ErrFileChanged   = errors.New("qwen: a file of weights became shorter while it was in use")
 	ErrClosed        = errors.New("qwen: model is closed")
 )
 
-// A LoadError says which file of a checkpoint cannot be used, and why.
+// A LoadError says which file of a checkpoint cannot be used, and why:
+//
+//	qwen: m/model.safetensors: model.norm.weight: found shape [36], expected [48]
+//
+// errors.Is(err, ErrShape) finds its kind, errors.As its fields.
 type LoadError struct {
 	File    string // as it was opened
 	Kind    error  // one of the kinds above; errors.Is finds it

@@ -4,7 +4,7 @@ package qwen
 // from elsewhere, with charts drawn in SVG. The page follows the reader's choice
 // of light or dark, and its charts scroll sideways where the screen is narrow.
 //
-// Next: simd_amd64.go
+// Next: kernel.go
 
 import (
 	"fmt"

@@ -13,6 +13,28 @@ package qwen
 // row-major. Nothing is compressed, so a tensor can be used where it lies: the
 // loader maps the file and hands out slices of the mapping.
 //
+// A whole file, one tensor "a" with the numbers 1 and -2 (ExampleWriteSafetensors
+// prints it; so does xxd):
+//
+//	38 00 00 00 00 00 00 00   N = 0x38 = 56, the least significant byte first
+//	7b 22 61 22 3a 7b 22 64   {"a":{"d
+//	74 79 70 65 22 3a 22 46   type":"F
+//	33 32 22 2c 22 73 68 61   32","sha
+//	70 65 22 3a 5b 32 5d 2c   pe":[2],
+//	22 64 61 74 61 5f 6f 66   "data_of
+//	66 73 65 74 73 22 3a 5b   fsets":[
+//	30 2c 38 5d 7d 7d 20 20   0,8]}}, and spaces up to a multiple of 8
+//	00 00 80 3f 00 00 00 c0   1 = 0x3f800000, -2 = 0xc0000000
+//
+// The three dtypes of weights, from the highest bit to the lowest:
+//
+//	F32   s eeeeeeee fffffffffffffffffffffff     (-1)^s * 1.f * 2^(e-127)
+//	BF16  s eeeeeeee fffffff                     an F32 cut off: same range, 3 digits instead of 7
+//	F16   s eeeee ffffffffff                     2^(e-15): 4 digits, but nothing above 65504
+//
+// Numerics: none. Numbers stay the bytes that they are; widen in linear.go turns
+// them into float32, exactly.
+//
 // The file comes from strangers. What the header claims is believed only after
 // the length of the file confirms it: tensors must follow each other without
 // holes or overlaps, begin at 0 and end with the file, and each must have exactly
@@ -22,7 +44,7 @@ package qwen
 // Reference: the safetensors format, huggingface/safetensors README.md and
 // safetensors/src/tensor.rs; this reader is stricter on keys that occur twice.
 //
-// Next: load.go
+// Next: json.go
 
 import (
 	"bytes"
@@ -58,7 +80,7 @@ const (
 	F32  DType = "F32"  // IEEE single precision
 	F16  DType = "F16"  // IEEE half precision: 5 bits of exponent, 10 of fraction
 	BF16 DType = "BF16" // the upper half of an F32: 8 bits of exponent, 7 of fraction
-	I64  DType = "I64"  // two's complement, for token ids
+	I64  DType = "I64"  // two's complement, for token ids in recordings
 )
 
 // dtypeBits is the width of a number of each type that the format knows.
@@ -77,7 +99,7 @@ func (d DType) Size() int { return int(dtypeBits[d] / 8) }
 type Tensor struct {
 	Name  string
 	DType DType
-	Shape []int
+	Shape []int  // from the outermost to the one whose numbers are neighbours: [rows, columns]; [] for a single number
 	Data  []byte // row-major, little-endian; may be mapped read-only
 }
 
@@ -105,7 +127,9 @@ func NewTensor(name string, x []float32, shape ...int) Tensor {
 	return Tensor{name, F32, shape, NewMatrix(x, max(1, len(x))).Data}
 }
 
-// ParseSafetensors reads a whole file that lies in data. The tensors' Data are
+// ParseSafetensors reads a whole file that lies in data. It takes three steps: cut
+// the header from the numbers, read its entries, and check the entries against each
+// other and against the numbers that are there. The tensors' Data are
 // parts of data; they come in the order in which they lie in the file. metadata
 // is the header's __metadata__, nil if there is none.
 //
@@ -139,7 +163,9 @@ func ParseSafetensors(data []byte) (tensors []Tensor, metadata map[string]string
 	return tensors, metadata, err
 }
 
-// splitSafetensors returns the header and what follows it.
+// splitSafetensors returns the header and what follows it. N comes from the file,
+// so it is compared with what is there before anything is cut; as unsigned, since
+// as an int a large one would be negative and pass.
 func splitSafetensors(data []byte) (header, body []byte, err error) {
 	if len(data) < 8 {
 		return nil, nil, badFile(ErrTruncated, "header length: found %d bytes, expected at least 8", len(data))
@@ -154,19 +180,20 @@ func splitSafetensors(data []byte) (header, body []byte, err error) {
 	return data[8 : 8+n], data[8+n:], nil
 }
 
-// A headerEntry is what the header says of one tensor.
+// A headerEntry is what the header says of one tensor, not yet believed.
 type headerEntry struct {
 	name       string
 	dtype      DType
 	shape      []int
-	begin, end int64
+	begin, end int64 // data_offsets, bytes from the end of the header
 }
 
-// readEntry reads {"dtype": …, "shape": […], "data_offsets": [begin, end]}.
+// readEntry reads {"dtype": …, "shape": […], "data_offsets": [begin, end]}: all
+// three, in any order. What else an entry may hold is skipped.
 func readEntry(r *jsonReader, name string) headerEntry {
 	e := headerEntry{name: name, begin: -1, end: -1}
 	var shape [maxRank]int
-	seen, rank := 0, 0
+	seen, rank := 0, 0 // a bit for each of the three fields; dimensions so far
 	size := func() int64 {
 		n := r.int()
 		if n < 0 {
@@ -220,6 +247,16 @@ func readEntry(r *jsonReader, name string) headerEntry {
 
 // cutTensors checks the entries against each other and against the length of the
 // body, and returns the tensors in the order of the file.
+//
+// Sorted by where they begin, each must begin where the one before ends, the first
+// at 0, and the last must end with the file. One pass with one number, at, shows
+// all of it:
+//
+//	begin == at, size == end-begin, end <= len(body); then at = end
+//
+//	[0, 8) [8, 24)          fine
+//	[0, 8) [4, 20)          begins at 4, expected 8: two tensors share bytes
+//	[0, 8) [16, 32)         begins at 16, expected 8: bytes that nobody owns
 func cutTensors(entries []headerEntry, body []byte) ([]Tensor, error) {
 	slices.SortStableFunc(entries, func(a, b headerEntry) int {
 		return cmp.Or(cmp.Compare(a.begin, b.begin), cmp.Compare(a.end, b.end))
@@ -237,6 +274,7 @@ func cutTensors(entries []headerEntry, body []byte) ([]Tensor, error) {
 		if e.end > int64(len(body)) {
 			return nil, badFile(ErrTruncated, "%s: data_offsets: found end %d, expected at most the %d bytes that follow the header", plainText(clip(e.name)), e.end, len(body))
 		}
+		// The third index: an append to a tensor's Data must not write into the next one.
 		tensors = append(tensors, Tensor{e.name, e.dtype, e.shape, body[e.begin:e.end:e.end]})
 		at = e.end
 	}
@@ -247,7 +285,9 @@ func cutTensors(entries []headerEntry, body []byte) ([]Tensor, error) {
 }
 
 // byteSize returns the bytes of a tensor; ok is false if they are not a whole
-// number of bytes or do not fit into 64 bits.
+// number of bytes or do not fit into 64 bits. The product must not be taken with *:
+// a shape of [2^32, 2^32] has 2^64 numbers, which as a product is 0, the size of an
+// empty tensor. bits.Mul64 gives the upper half of the product as well.
 func byteSize(shape []int, dtype DType) (size uint64, ok bool) {
 	size = 1
 	for _, d := range shape {
@@ -282,7 +322,7 @@ func badFile(kind error, format string, args ...any) *LoadError {
 	return &LoadError{Kind: kind, Problem: fmt.Sprintf(format, args...)}
 }
 
-// appendJSON appends s as a JSON string.
+// appendJSON appends s as a JSON string, with whatever must be escaped.
 func appendJSON(b []byte, s string) []byte {
 	quoted, err := json.Marshal(s)
 	if err != nil {
@@ -292,8 +332,8 @@ func appendJSON(b []byte, s string) []byte {
 }
 
 // WriteSafetensors writes tensors as one file, in the order given, the header
-// padded so that the numbers begin at a multiple of 8. The same input gives the
-// same bytes. It returns w's error, or one that names a tensor whose Data do not
+// padded so that the numbers begin at a multiple of 8: who maps the file may then
+// look at them as float32 without a copy. The same input gives the same bytes. It returns w's error, or one that names a tensor whose Data do not
 // fit its shape, or whose name occurs twice.
 func WriteSafetensors(w io.Writer, tensors []Tensor, metadata map[string]string) error {
 	header := []byte{'{'}

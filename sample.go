@@ -11,6 +11,23 @@ package qwen
 //	5 min-p                only those at least p times as likely as the likeliest
 //	6 draw from the softmax of what is left
 //
+// Why not always the likeliest? Greedy text repeats itself: what was just said
+// makes itself likelier, until the text goes in a circle. Why not simply draw?
+// A vocabulary has 150,000 tokens, and nearly all of them are wrong at any place;
+// each is unlikely, together they are not, and one of them is enough to lead a
+// text astray. Steps 3 to 5 cut off this tail: by number, by sum, by ratio.
+//
+// Each step alone, on the same four logits (ExampleSampling_Filter runs them):
+//
+//	                          id 0     1     2     3
+//	logits                     2.0   1.0   0.0  -1.0
+//	their softmax             .644  .237  .087  .032
+//	penalty 2 after 0 and 3    1.0   1.0   0.0  -2.0
+//	temperature 0.5            4.0   2.0   0.0  -2.0   softmax .865 .117 .016 .002
+//	top-k 2                    2.0   1.0    -     -
+//	top-p 0.9                  2.0   1.0   0.0    -    .644+.237 is not yet 0.9
+//	min-p 0.2                  2.0   1.0    -     -    the bar is 0.2*.644 = .129
+//
 // Numerics: float32, as the reference; the running sum of top-p in float64, each
 // partial sum rounded to float32 before it is compared, which is what
 // torch.cumsum does on the CPU. The random numbers are not torch's: the same seed
@@ -19,7 +36,7 @@ package qwen
 // Reference: transformers generation/logits_process.py and
 // generation/utils.py, _get_logits_processor.
 //
-// Next: config.go
+// Next: trace.go
 
 import (
 	"cmp"
@@ -65,8 +82,13 @@ func (s Sampling) choose(logits []float32, ids []int, random *rand.Rand) int {
 	return draw(scores, random.Float64())
 }
 
-// Filter returns the logits after steps 1 to 5: a removed token is at -Inf. ids
-// are the tokens so far. Greedy settings (Temperature 0) only penalise.
+// Filter returns the logits after steps 1 to 5, [vocab] like logits: a removed
+// token is at -Inf, where its probability is e^-Inf = 0. ids are the tokens so far.
+// Greedy settings (Temperature 0) only penalise.
+//
+// The order is part of the definition. Top-p after a temperature below 1 keeps
+// fewer tokens than before it, and what top-k has removed counts nothing in the
+// sum of top-p.
 func (s Sampling) Filter(logits []float32, ids []int) []float32 {
 	scores := slices.Clone(logits)
 	if s.RepetitionPenalty != 0 && s.RepetitionPenalty != 1 {
@@ -101,7 +123,14 @@ func (s Sampling) Filter(logits []float32, ids []int) []float32 {
 
 var removed = float32(math.Inf(-1)) // a score that cannot be drawn
 
-// penalise makes each id that occurred less likely, once, however often it did.
+// penalise makes each id that occurred less likely, once, however often it did:
+// l/p where l > 0, l*p where it is not, since dividing -1 by 2 would raise it.
+//
+// The formula is an odd one. Softmax does not care about a constant added to all
+// logits, but this does: the same distribution, moved up by 10, is penalised more.
+// It is kept because published settings are tuned to it.
+//
+// Reference: RepetitionPenaltyLogitsProcessor; Keskar et al., 2019, arXiv 1909.05858.
 func penalise(scores []float32, ids []int, penalty float32) {
 	done := make(map[int]bool, len(ids))
 	for _, id := range ids {
@@ -117,7 +146,11 @@ func penalise(scores []float32, ids []int, penalty float32) {
 	}
 }
 
-// keepTopK removes what is smaller than the k-th largest score.
+// keepTopK removes what is smaller than the k-th largest score. It keeps the same
+// number of tokens whether the model is sure or has no idea: too many after "New
+// York is in the United", too few after "My name is".
+//
+// torch: scores < torch.topk(scores, top_k)[0][..., -1, None]
 func keepTopK(scores []float32, k int) {
 	top := largest(scores, k)
 	kth := scores[top[len(top)-1]]
@@ -129,15 +162,23 @@ func keepTopK(scores []float32, k int) {
 }
 
 // keepTopP removes the least likely tokens as long as their probabilities sum to
-// no more than 1-p. The likeliest always stays.
+// no more than 1-p. The likeliest always stays. How many are left depends on the
+// distribution: one where the model is sure, thousands where it is not.
+//
+//	p = 0.9, likely last    id 3    2       1       0
+//	running sum             .032    .119    .356    1
+//	                        ≤ .1    > .1: stop, this one and all after it stay
+//
+// torch: cumulative_probs <= (1 - top_p), on probabilities sorted upwards.
+// Holtzman et al., 2019, arXiv 1904.09751 (nucleus sampling).
 func keepTopP(scores []float32, p float64) {
-	order := make([]int, 0, len(scores)) // the ids that are left, least likely first
+	order := make([]int, 0, len(scores)) // the ids that are left, [at most vocab], least likely first
 	for i, v := range scores {
 		if v > removed {
 			order = append(order, i)
 		}
 	}
-	slices.SortFunc(order, func(a, b int) int {
+	slices.SortFunc(order, func(a, b int) int { // of equals the higher id goes first
 		return cmp.Or(cmp.Compare(scores[a], scores[b]), cmp.Compare(b, a))
 	})
 	probs := make([]float32, len(order))
@@ -154,7 +195,10 @@ func keepTopP(scores []float32, p float64) {
 	}
 }
 
-// keepMinP removes what is less than p times as likely as the likeliest.
+// keepMinP removes what is less than p times as likely as the likeliest: where the
+// model is sure the bar is high, where it is not the bar is low.
+//
+// torch: probs < min_p * top_probs. Nguyen et al., 2024, arXiv 2407.01082.
 func keepMinP(scores []float32, p float32) {
 	probs := Softmax(scores)
 	limit := p * probs[argmax(probs)]
@@ -165,7 +209,15 @@ func keepMinP(scores []float32, p float32) {
 	}
 }
 
-// draw returns the token at u, 0 <= u < 1, of the probabilities laid end to end.
+// draw returns the token at u, 0 <= u < 1, of the probabilities laid end to end:
+//
+//	0                .644     .881 .968 1
+//	├──────── 0 ───────┼── 1 ──┼─ 2 ─┼3┤
+//	                       ↑ u = 0.7 is token 1
+//
+// A token that was removed has no length, so u cannot hit it. The sum is taken
+// again in float64 and u scaled by it: 150,000 roundings to float32 leave the
+// probabilities a little off 1, and a u beyond their end would hit nothing.
 func draw(scores []float32, u float64) int {
 	probs := Softmax(scores)
 	total := 0.0
@@ -184,7 +236,8 @@ func draw(scores []float32, u float64) int {
 	return last
 }
 
-// argmax returns the index of the largest number, the first of equals.
+// argmax returns the index of the largest number, the first of equals, as
+// torch.argmax does: two engines that break ties differently write different texts.
 func argmax(x []float32) int {
 	best := 0
 	for i, v := range x {
@@ -218,7 +271,12 @@ func largest(x []float32, k int) []int {
 	return top
 }
 
-// logProbs returns the k most likely tokens with log softmax of their logits.
+// logProbs returns the k most likely tokens with log softmax of their logits:
+//
+//	log(exp(l[i]) / Σ exp(l[j])) = l[i] - peak - log(Σ exp(l[j] - peak))
+//
+// The right side never takes the logarithm of a probability that has become 0, nor
+// exp of anything above 0.
 func logProbs(logits []float32, k int) []LogProb {
 	peak := float64(logits[argmax(logits)])
 	sum := 0.0

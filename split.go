@@ -5,11 +5,13 @@ package qwen
 // The same word can be typed in several ways: é is one code point (U+00E9) or two (e, U+0301). Normal form C (NFC)
 // picks the composed spelling wherever Unicode has one, so that the model sees one word, not two:
 //
-//	1. take every character apart      é ậ  →  e ◌́   a ◌̣ ◌̂
+//	1. take every character apart      é ậ  →  e ◌́   a ◌̣ ◌̂      (normal form D)
 //	2. sort each run of marks by combining class, equal classes keep their order
 //	3. put characters together again, each mark with the letter before it unless an equal or higher class lies between
 //
-// Then the text is cut into pieces that BPE will never merge across. Qwen's tokenizer.json gives the cut as a
+// Then the text is cut into pieces that BPE will never merge across. Without the cut, "the dog." and "the dog!" would
+// each become tokens of their own if the training text had them often enough, and a vocabulary would fill up with
+// phrases; the cut keeps it to words, numbers and punctuation. Qwen's tokenizer.json gives the cut as a
 // regular expression of seven alternatives; the first that matches at a position wins:
 //
 //	(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
@@ -26,7 +28,7 @@ package qwen
 // Hugging Face at all; here each passes NFC unchanged and counts as a symbol, like U+FFFD.
 //
 // Reference: tokenizers, normalizers/unicode.rs (NFC) and pre_tokenizers/split.rs. Unicode Standard Annex 15.
-// Next: tokenizer.go.
+// Next: tokenizer_load.go
 
 import (
 	"slices"
@@ -67,6 +69,8 @@ func normalize(text string) string {
 
 // segment returns the length of the first character of text and all that may sort or compose with it: the marks after
 // it, and letters that can be the second half of another (the vowels and finals of Korean, some vowels of India).
+//
+//	"e◌̣◌̂x"  →  5, "e◌̣◌̂": x begins the next         ᄒ ᅡ ᆫ  →  9, three letters that become 한
 func segment(text string) int {
 	r, n := utf8.DecodeRuneInString(text)
 	if unicode.Is(inert, r) || r == utf8.RuneError && n == 1 {
@@ -82,7 +86,12 @@ func segment(text string) int {
 	return n
 }
 
-// compose appends the normal form of one segment: the three steps of the file's head.
+// compose appends the normal form of one segment: the three steps of the file's head. By hand, for a ◌̂ ◌̣ (a circumflex
+// above, a dot below, in the order in which somebody typed them):
+//
+//	apart     a 0    ◌̂ 230    ◌̣ 220         each with its combining class
+//	sorted    a 0    ◌̣ 220    ◌̂ 230         lower class first
+//	together  a + ◌̣ = ạ (U+1EA1),  ạ + ◌̂ = ậ (U+1EAD): one character
 func compose(out *strings.Builder, segment string) {
 	type char struct {
 		r     rune
@@ -131,14 +140,15 @@ func compose(out *strings.Builder, segment string) {
 	}
 }
 
-// A class is what the split pattern can tell about a character.
+// A class is what the split pattern can tell about a character: five sets that share none and leave none out, so that
+// every term of the pattern is one of them, or several.
 type class = uint8
 
 const (
-	isSymbol  class = iota // [^\s\p{L}\p{N}]: punctuation, marks, emoji, control characters, unassigned
-	isLetter               // \p{L}
-	isNumber               // \p{N}
-	isSpace                // \s except the next
+	isSymbol  class = iota // [^\s\p{L}\p{N}]: punctuation, emoji, control characters, unassigned; marks such as ◌́ too
+	isLetter               // \p{L}: of any script, CJK as well, where a "word" is a whole run without spaces
+	isNumber               // \p{N}: 7, and also ½ ² Ⅷ ٣
+	isSpace                // \s except the next: with U+00A0 and U+3000, without U+200B
 	isNewline              // [\r\n]
 )
 
@@ -170,7 +180,16 @@ var classes = sync.OnceValue(func() *[unicode.MaxRune + 1]class {
 })
 
 // A splitter cuts text into the pieces of Qwen's pattern. It carries the table, so that the inner loops need not ask
-// for it.
+// for it. A regular expression engine tries the alternatives one after the other at each place and backs up when one
+// fails half-way. Here the classes of the first two characters already say which alternative it will be:
+//
+//	first      second    alternative
+//	letter     any       2   letters
+//	other      letter    2   with the first in front (not for a digit or a newline)
+//	digit      any       3   alone
+//	symbol     any       4   symbols, then newlines
+//	U+0020     symbol    4   with the space in front
+//	space      else      5, 6 or 7: white space
 type splitter struct{ class *[unicode.MaxRune + 1]class }
 
 // at returns the class and the length in bytes of the character at i, and length 0 at the end of the text.
@@ -207,6 +226,14 @@ func (s splitter) run(text string, i int, c class) int {
 
 // next returns the end of the piece that begins at i, i < len(text). The alternatives come in the pattern's order and
 // the first that matches wins, even if a later one would match more: "'sx" is 's and x.
+//
+//	text        pieces              because
+//	don't       don 't              don is letters; then the contraction
+//	 can        ␣can                one character that is no letter may stand in front
+//	$can        $can                a dollar sign may, too
+//	x = 10      x ␣= ␣ 1 0          a digit takes nothing in front, so the space stays alone
+//	a   b       a ␣␣ ␣b             all spaces but the last, which goes with b
+//	)⏎⏎⇥x       )⏎⏎ ⇥x              symbols take the newlines behind them
 func (s splitter) next(text string, i int) int {
 	first, n := s.at(text, i)
 
@@ -254,11 +281,11 @@ func (s splitter) next(text string, i int) int {
 	}
 	switch {
 	case afterNewline > 0:
-		return afterNewline
+		return afterNewline // \s*[\r\n]+
 	case end == len(text) || last == i:
-		return end
+		return end // \s+(?!\S) at the end of the text, or \s+ for a single one
 	}
-	return last
+	return last // \s+(?!\S) before a word
 }
 
 // contraction returns the end of a contraction at i, where text has an apostrophe, or 0. Letters match in either
@@ -286,6 +313,11 @@ func contraction(text string, i int) int {
 	return 0
 }
 
+// The rest of this file is data: where the Unicode of Go, of x/text and of Hugging Face's Rust crates differ. Each range
+// is {first, last, stride}. All were found by running every code point through both sides and recording Hugging Face's
+// answer (testdata/record_tokenizer.py); TestTokenizerSplitUnicode compares all 1,114,112 again, so a Go release that brings a
+// newer Unicode fails there, and not in somebody's ids.
+
 // inert holds the characters that gained a combining class or a decomposition after Hugging Face's NFC was made
 // (known up to Unicode 18). NFC leaves them as they are, and nothing sorts past them or composes with them. Ranges run
 // on over characters that NFC never touches.
@@ -302,7 +334,9 @@ var inert = &unicode.RangeTable{
 	},
 }
 
-// letters16 and numbers16 hold the letters and numbers that Unicode 15.1 and 16 added to those of Unicode 15.
+// letters16 and numbers16 hold the letters and numbers that Unicode 15.1 and 16 added to those of Unicode 15: Garay,
+// Todhri, Sunuwar, Tulu-Tigalari, Gurung Khema, Kirat Rai, Ol Onal, more Egyptian hieroglyphs, a block of Han. Where Go
+// knows them already, they change nothing.
 var letters16 = &unicode.RangeTable{
 	R16: []unicode.Range16{{0x1C89, 0x1C8A, 1}, {0xA7CB, 0xA7CD, 1}, {0xA7DA, 0xA7DC, 1}},
 	R32: []unicode.Range32{

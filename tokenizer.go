@@ -12,13 +12,17 @@ package qwen
 //
 // Byte-pair encoding starts from single bytes, so nothing is ever unknown. The file lists pairs of tokens in the
 // order in which training joined them; that order is their rank. To encode a piece, join the pair of the lowest rank
-// in it (the leftmost, if it is there twice) until no listed pair is left:
+// in it (the leftmost, if it is there twice) until no listed pair is left. With the ranks of Qwen's own list:
 //
-//	l o w e r     ranks:  (l,o) 3   (e,r) 5   (lo,w) 9   (low,er) 40
-//	lo w e r      (l,o) first
-//	lo w er       then (e,r)
-//	low er        then (lo,w)
-//	lower         then (low,er)
+//	H e l l o     (H,e) 1263   (e,l) 45   (l,l) 398   (l,o) 129      45 is the lowest
+//	H el l o      (H,el) 32457   (el,l) 357   (l,o) 129              129
+//	H el lo       (H,el) 32457   (el,lo) 4535                        4535
+//	H ello        (H,ello) 9451                                      9451
+//	Hello         id 9707
+//
+// Note what did not happen: (l,l) was there, and its turn never came. Ranks are history, not statistics of the word at
+// hand: an encoder that joins left to right, or takes the longest token that fits, gives other ids, and the model has
+// never seen those spelled like that.
 //
 // tokenizer.json spells tokens in letters that print: byte 0x20 is Ġ, 0x0A is Ċ, and so on (GPT-2's alphabet, see
 // byteLetters). Decoding is only the way back: the tokens' bytes one after the other. A token may end in the middle of
@@ -33,7 +37,7 @@ package qwen
 // O(n log n) time for n bytes in one piece, O(n) over pieces.
 //
 // Reference: tokenizers 0.23, models/bpe/word.rs (merge_all), pre_tokenizers/byte_level.rs, tokenizer/added_vocabulary.rs.
-// Next: chat.go.
+// Next: split.go
 
 import (
 	"encoding/binary"
@@ -73,7 +77,8 @@ type Tokenizer struct {
 // span is a range of bytes in Tokenizer.text; end is 0 for an id that no token has.
 type span struct{ start, end uint32 }
 
-// Encode returns the ids of text. Added tokens spelled in the text, special or not, become their ids, as in Hugging
+// Encode returns the ids of text, as many as its tokens: some four bytes of English each, one or two characters of
+// Chinese, one digit. Added tokens spelled in the text, special or not, become their ids, as in Hugging
 // Face's encode; to encode what a user wrote, see EncodeChat. It fails only for texts over 1 GiB.
 func (t *Tokenizer) Encode(text string) ([]int, error) {
 	if err := checkSize(len(text)); err != nil {
@@ -104,6 +109,7 @@ func (t *Tokenizer) encode(ids []int, text string, accept func(id int) bool) []i
 	// The four stages, one inside the other. Added tokens are found before normalizing, and again after it for
 	// those that ask for it; NFC and the split see only what lies between, so a mark behind <|im_end|> stays alone.
 	found := func(id int) { ids = append(ids, id) }
+	//	"<|im_start|>user" → raw finds <|im_start|>, then between("user") → next: "user" → piece: its ids
 	t.raw.cut(text, accept, found, func(between string) {
 		t.normalized.cut(normalize(between), accept, found, func(between string) {
 			for len(between) > 0 {
@@ -188,12 +194,12 @@ type encoder struct {
 
 // symbolLink is one symbol of a piece that is being merged: an element of a doubly linked list held in a slice.
 type symbolLink struct {
-	id         int32
+	id         int32  // the token: at first a byte's, then longer and longer
 	rank       uint32 // of this symbol and the next as a pair
 	prev, next int32  // -1 at the ends
 }
 
-// A cachedPiece is a short piece and its ids. Most pieces of a text have been seen before; a slot holds the last one
+// A cachedPiece is a short piece and its ids: 48 bytes, so that a slot and its answer come with one look at memory. Most pieces of a text have been seen before; a slot holds the last one
 // whose hash led there.
 type cachedPiece struct {
 	lo, hi uint64 // the piece's bytes, zero-padded
@@ -246,6 +252,9 @@ func (e *encoder) piece(ids []int, piece string) []int {
 //
 // Pieces are mostly short, and then any way would do. But a piece has no limit: a million letters without a space are
 // one, and to look at all pairs again after each join would take hours.
+//
+// A list of symbols that can lose one in the middle without moving the rest is a linked list; a queue that always knows
+// the lowest rank is a heap. (The reference has the same two, in word.rs.)
 //
 // The candidates wait in a priority queue of (rank, position), one word each, smallest first. When two symbols
 // become one, the pairs to its left and right are new candidates; the old ones stay in the queue and are recognised
@@ -352,7 +361,9 @@ func (q *queue) pop() uint64 {
 	return top
 }
 
-// A pairTable finds the rank of a pair of tokens. It is a hash table with open addressing and one word a slot:
+// A pairTable finds the rank of a pair of tokens: of (e, l), ids 68 and 75, rank 45. It is asked for every two
+// neighbours of every piece, so it is the inner loop of encoding: a Go map of the same pairs takes several times the
+// memory and time. It is a hash table with open addressing and one word a slot:
 //
 //	bit 63 set | left id, 21 bits | right id, 21 bits | rank, 21 bits        0: empty slot
 //
@@ -434,7 +445,11 @@ func (m *matcher) add(content string, id int) bool {
 }
 
 // cut goes through text from left to right and calls found for each token in it and between for each stretch without
-// one. Where several tokens begin, the longest that accept agrees to counts. A byte is looked at as often as tokens
+// one:
+//
+//	"a<|im_end|>b"   between("a")  found(151645)  between("b")
+//
+// Where several tokens begin, the longest that accept agrees to counts. A byte is looked at as often as tokens
 // that begin before it reach over it, at most maxAddedLen times; no text makes that worse.
 func (m *matcher) cut(text string, accept func(id int) bool, found func(id int), between func(text string)) {
 	start := 0

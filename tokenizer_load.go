@@ -20,11 +20,17 @@ package qwen
 // of the vocabulary, or continue after its last id, in order: Hugging Face numbers them so whatever the file says, and
 // a file that says otherwise is refused.
 //
-// Limits: ids below 2,097,152, and at most 524,288 tokens and as many merges. Ids need not be contiguous, but none may reach past 65,536 and the length of the
-// file in bytes: tables are indexed by id, and a file cannot ask for more than it pays for.
+// Why so strict? A tokenizer that is a little wrong does not fail. It gives ids that spell the same text, the model has
+// never seen that text spelled so, and answers worse than it could; nobody gets a message. Each check below stands for a
+// way in which this has happened: merges in a form that the reader did not know and skipped, a split pattern of the
+// family next door, a setting left over from the last program, an added token that swallows the space before it.
+//
+// Limits: ids below 2,097,152, and at most 524,288 tokens and as many merges. Ids need not be contiguous, but none may
+// reach past 65,536 and the length of the file in bytes: tables are indexed by id, and a file cannot ask for more than
+// it pays for.
 //
 // Reference: tokenizers 0.23, tokenizer/serialization.rs, models/bpe/serialization.rs and model.rs (BpeBuilder.build).
-// Next: chat.go.
+// Next: chat.go
 
 import (
 	"fmt"
@@ -37,7 +43,8 @@ import (
 
 const maxEntries = 1 << 19 // tokens, and merges; published checkpoints have 151,643 and 151,387
 
-// tokenizer reads tokenizer.json.
+// tokenizer reads tokenizer.json, all of it at once: 11 MB in Qwen's checkpoints, of which the spellings of the tokens
+// and the merges are nearly everything.
 func (f folder) tokenizer() (*Tokenizer, error) {
 	data, err := f.read("tokenizer.json", maxTokenizerFile)
 	if err != nil {
@@ -89,7 +96,11 @@ type mergeEntry struct {
 // parseTokenizer reads a tokenizer.json. Errors name the field, what was found and what was expected.
 //
 // It takes two passes: first the document, in whatever order its fields come; then the tables, vocabulary before merges
-// before added tokens, because each is checked against the one before.
+// before added tokens, because each is checked against the one before:
+//
+//	vocab   "el" 301, "lo" 385, "ello" 4791     spelling → id, and the bytes of each
+//	merges  rank 4535: "el" "lo"                (301, 385) → rank 4535 → 4791: all three must be tokens
+//	added   151645 "<|im_end|>"                 not in vocab, so its id must be the next free one
 func parseTokenizer(data []byte) (*Tokenizer, error) {
 	f := tokenizerFile{maxID: int64(min(maxTokens, max(1<<16, len(data)))) - 1}
 	err := readJSON(data, f.read)
@@ -168,7 +179,8 @@ func fields(r *jsonReader, need string, field func(key string)) {
 }
 
 // typed reads one step of the pipeline, {"type": kind, …}, and refuses any other kind by name. need are the fields
-// that must be there besides; field is called for every field but the type.
+// that must be there besides; field is called for every field but the type, and may be nil. The type may come after the
+// fields: JSON has no order, so a wrong kind is sometimes found by a field that it does not have.
 func typed(r *jsonReader, kind, need string, field func(key string)) {
 	if r.kind() == 'n' {
 		r.fail("null", kind)
@@ -199,6 +211,9 @@ func expectString(r *jsonReader, want string) {
 	r.fail(quote(got), quote(want))
 }
 
+// Three ways to leave something out: a bool that must be false, a value that must be null, a step of a kind that only
+// does what we do anyway. Each has its function, and each call of one is a feature that this package does not have.
+
 // expectFalse reads a bool and refuses true: a switch for something that this package leaves out.
 func expectFalse(r *jsonReader) {
 	if r.bool() {
@@ -214,6 +229,11 @@ func expectNone(r *jsonReader, same func() bool) {
 }
 
 // byteLevel reads a step {"type": "ByteLevel", …}. setting reads add_prefix_space and use_regex.
+//
+// The same object stands in three places of the file and means something else in each: as pre_tokenizer it spells
+// pieces in byteLetters, as decoder it goes back, as post_processor it only moves offsets, of which there are none here.
+// With add_prefix_space a text would get a space in front, so that its first word is spelled like all others; Qwen's
+// models were trained without.
 func byteLevel(r *jsonReader, setting func()) {
 	typed(r, "ByteLevel", "add_prefix_space trim_offsets", func(key string) {
 		switch key {
@@ -344,7 +364,8 @@ func (f *tokenizerFile) model(r *jsonReader) {
 	})
 }
 
-// merge reads one merge. All are of one form: "a b" or ["a", "b"].
+// merge reads one merge. All are of one form: "a b" or ["a", "b"]. The second came with tokenizers 0.20, because the
+// first cannot write a merge of tokens with a space in them; the same checkpoint may be found in either.
 func (f *tokenizerFile) merge(r *jsonReader, index int) {
 	m := mergeEntry{index: index}
 	// The first merge says which form the list has; Hugging Face does not take a mixture either.
@@ -386,7 +407,9 @@ func (t *Tokenizer) addVocab(vocab []vocabEntry) (map[string]int32, error) {
 		return nil, &fieldError{"model.vocab", "found no tokens, expected some"}
 	}
 	// One pass for the sizes, so that nothing grows while it is filled. A token's bytes are at most as many as those
-	// of its spelling.
+	// of its spelling. Byte 0 of text is not used: a span whose end is 0 is then one that no token has.
+	//
+	//	text    · ! " # … l o w … e l l o …        spans[4791] = {start of "ello", end of it}
 	size, last := 1, int32(-1)
 	for _, v := range vocab {
 		size += len(v.token)
@@ -452,7 +475,7 @@ func (t *Tokenizer) addMerges(merges []mergeEntry, vocab []vocabEntry, ids map[s
 		case !t.pairs.add(left, right, rank):
 			return fail(quote(m.left)+" and "+quote(m.right)+" a second time", "each pair once")
 		}
-		t.merged[rank] = whole.id
+		t.merged[rank] = whole.id // ["el", "lo"], rank 4535 → 4791, "ello"
 	}
 	return nil
 }

@@ -4,20 +4,43 @@ package qwen
 // that Hugging Face's modules have, so that a run can be held against another
 // implementation's, tensor by tensor.
 //
-//	model.embed_tokens
-//	model.layers.0.input_layernorm
-//	model.layers.0.self_attn.q_proj
+//	model.embed_tokens                         [seq, hidden]
+//	model.layers.0.input_layernorm             [seq, hidden]
+//	model.layers.0.self_attn.q_proj            [seq, heads*headDim]     bias added
+//	model.layers.0.self_attn.k_proj            [seq, kvHeads*headDim]
+//	model.layers.0.self_attn.v_proj            [seq, kvHeads*headDim]
+//	model.layers.0.self_attn.q_norm            [seq, heads, headDim]    Qwen3
+//	model.layers.0.self_attn.k_norm            [seq, kvHeads, headDim]  Qwen3
+//	model.layers.0.self_attn.q_rope            [seq, heads, headDim]
+//	model.layers.0.self_attn.k_rope            [seq, kvHeads, headDim]
+//	model.layers.0.self_attn.probs             [heads, seq, past+seq]   after softmax
+//	model.layers.0.self_attn.context           [seq, heads*headDim]     what o_proj reads
+//	model.layers.0.self_attn.o_proj            [seq, hidden]
+//	model.layers.0.attn_residual               [seq, hidden]            x + o_proj
+//	model.layers.0.post_attention_layernorm    [seq, hidden]
+//	model.layers.0.mlp.gate_proj               [seq, intermediate]
+//	model.layers.0.mlp.up_proj                 [seq, intermediate]
+//	model.layers.0.mlp.act_fn                  [seq, intermediate]
+//	model.layers.0.mlp.gated                   [seq, intermediate]      what down_proj reads
+//	model.layers.0.mlp.down_proj               [seq, hidden]
+//	model.layers.0                             [seq, hidden]            the block's output
 //	…
-//	model.layers.0                     the block's output
-//	…
-//	model.norm
-//	lm_head
+//	model.norm                                 [seq, hidden]
+//	lm_head                                    [seq, vocab]
+//
+// Most are outputs of transformers' modules, which a forward hook sees. The six
+// that are no module's output there (q_rope, k_rope, probs, context, attn_residual,
+// and gated) are those where ports go wrong most often, so they are named here.
 //
 // The forward pass is not written twice for this: it calls see.step after each
 // step, and a nil Trace makes that a comparison with nil.
 //
 // A Recording is what such a function saw, here or elsewhere, as a safetensors
 // file has it: every intermediate under its name, and input_ids.
+//
+// Reference: torch.nn.Module.register_forward_hook; transformers
+// model_debugging_utils.py, model_addition_debugger_context. testdata/trace.py
+// makes the same file with the first.
 //
 // Next: diagnose.go
 
@@ -39,13 +62,14 @@ import (
 // it must neither change nor keep. A nil Trace is shown nothing.
 type Trace func(name string, shape []int, x []float32)
 
-// Trace runs tokens like Forward and shows see every intermediate, of all tokens.
+// Trace runs tokens like Forward and shows see every intermediate, of all tokens:
+// Forward itself computes the last norm and the logits of the last token only.
 func (m *Model) Trace(tokens []int, cache *Cache, see Trace) error {
 	_, err := m.forward(tokens, cache, see)
 	return err
 }
 
-// step shows x, whose shape is [seq, dims...].
+// step shows x, whose shape is [seq, dims...]; seq follows from len(x).
 func (see Trace) step(name string, x []float32, dims ...int) {
 	if see == nil {
 		return
@@ -65,7 +89,8 @@ func (see Trace) probs(x []float32, heads, seq, total int) {
 }
 
 // layer returns a Trace that puts the name of layer i before each name. An empty
-// name becomes the layer's own, that of its output.
+// name becomes the layer's own, that of its output: so block and attention need not
+// know which layer they are, and a nil Trace stays nil all the way down.
 func (see Trace) layer(i int) Trace {
 	if see == nil {
 		return nil
@@ -83,7 +108,9 @@ func (see Trace) layer(i int) Trace {
 var ErrNotFinite = errors.New("qwen: not finite")
 
 // checkFinite returns an error that names the first weight that is not finite if
-// a logit is not: text made of such numbers is garbage.
+// a logit is not: text made of such numbers is garbage. One NaN is enough, since
+// every sum that it goes into is NaN; so it is looked for at the end, where looking
+// costs nothing, and only then is its source searched.
 func (m *Model) checkFinite(logits []float32) error {
 	for _, v := range logits {
 		if !finite(v) {
@@ -244,7 +271,8 @@ func NewRecording(tensors []Tensor, renames ...Rename) (*Recording, error) {
 	return r, nil
 }
 
-// integers returns a list of ids, [seq] or [1, seq].
+// integers returns a list of ids, [seq] or [1, seq]: torch makes I64, other engines
+// what they have.
 func integers(t Tensor) (ids []int, err error) {
 	size := t.DType.Size()
 	shape := t.Shape
@@ -291,7 +319,15 @@ var (
 // placeOf returns where the tensor of that name arises in a network of so many
 // layers. Besides the names of Trace it knows hidden_states.N, names with
 // something before "model." or without "model.", and those of transformers'
-// model debugger, X_outputs and X_inputs_args_0.
+// model debugger, X_outputs and X_inputs_args_0. With two layers:
+//
+//	model.layers.1.mlp.up_proj               layer 1, up_proj
+//	base_model.model.layers.1.mlp.up_proj    the same
+//	layers.1.mlp.up_proj_outputs             the same
+//	layers.1.self_attn.o_proj_inputs_args_0  layer 1, context: what o_proj reads
+//	hidden_states.0                          the embedding
+//	hidden_states.1                          layer 0, its output
+//	hidden_states.2                          not layer 1's output: after the final norm
 func placeOf(name string, layers int) (p place, ok bool) {
 	if n := stateName.FindStringSubmatch(name); n != nil {
 		switch i, _ := strconv.Atoi(n[1]); {

@@ -1,0 +1,319 @@
+package qwen
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The package is read as documentation. These tests hold what can be counted: that
+// every file leads to the next, that functions fit on a screen, that comments have
+// not been left behind, and that what they work out by hand is so.
+
+// A source is one file of the package, without tests.
+type source struct {
+	name    string
+	tree    *ast.File
+	files   *token.FileSet
+	lines   int // that are not blank
+	comment int // lines of them with a comment
+}
+
+func sources(t *testing.T) map[string]source {
+	t.Helper()
+	names, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]source{}
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := source{name: name, files: token.NewFileSet()}
+		if s.tree, err = parser.ParseFile(s.files, name, data, parser.ParseComments|parser.SkipObjectResolution); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(data)) {
+			if strings.TrimSpace(line) != "" {
+				s.lines++
+			}
+		}
+		commented := map[int]bool{}
+		for _, group := range s.tree.Comments {
+			for _, c := range group.List {
+				commented[s.line(c.Pos())] = true
+			}
+		}
+		s.comment = len(commented)
+		all[name] = s
+	}
+	return all
+}
+
+func (s source) line(at token.Pos) int { return s.files.Position(at).Line }
+
+// header is the text of the comments before the imports.
+func (s source) header() string {
+	var text strings.Builder
+	for _, group := range s.tree.Comments {
+		if len(s.tree.Decls) > 0 && group.Pos() < s.tree.Decls[0].Pos() {
+			text.WriteString(group.Text())
+		}
+	}
+	return text.String()
+}
+
+// longest returns the longest function and its lines.
+func (s source) longest() (name string, lines int) {
+	for _, d := range s.tree.Decls {
+		if f, ok := d.(*ast.FuncDecl); ok {
+			if n := s.line(f.End()) - s.line(f.Pos()) + 1; n > lines {
+				name, lines = f.Name.Name, n
+			}
+		}
+	}
+	return name, lines
+}
+
+func TestReadingSizes(t *testing.T) {
+	// Longest functions that have limits of their own.
+	limits := map[string]int{"forward": 40, "block": 15}
+	all := sources(t)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		s := all[name]
+		longest, lines := s.longest()
+		t.Logf("%-18s %4d lines, %2d %% with a comment, longest function %s, %d lines", name, s.lines, 100*s.comment/s.lines, longest, lines)
+		if lines > 60 {
+			t.Errorf("%s: %s has %d lines, expected at most 60", name, longest, lines)
+		}
+		for _, d := range s.tree.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && name == "qwen.go" && limits[f.Name.Name] > 0 {
+				if n := s.line(f.End()) - s.line(f.Pos()) + 1; n > limits[f.Name.Name] {
+					t.Errorf("%s has %d lines, expected at most %d", f.Name.Name, n, limits[f.Name.Name])
+				}
+			}
+		}
+	}
+}
+
+// TestReadingOrder follows the "Next:" of the files.
+func TestReadingOrder(t *testing.T) {
+	next := regexp.MustCompile(`(?m)^Next: (\w+\.(?:go|s))`)
+	from := map[string]string{}
+	all := sources(t)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		s := all[name]
+		found := next.FindStringSubmatch(s.header())
+		if found == nil {
+			// Stubs of a few lines lead nowhere, and parallel.go is the last.
+			if s.lines > 30 && name != "parallel.go" {
+				t.Errorf("%s: the header has no line \"Next: FILE\"", name)
+			}
+			continue
+		}
+		if _, err := os.Stat(found[1]); err != nil {
+			t.Errorf("%s: Next: %s, and there is none", name, found[1])
+		}
+		if other, taken := from[found[1]]; taken {
+			t.Errorf("%s and %s both lead to %s", other, name, found[1])
+		}
+		from[found[1]] = name
+	}
+}
+
+// examples are what the header of a file shows indented, line by line.
+func examples(t *testing.T, file string) []string {
+	t.Helper()
+	var lines []string
+	for line := range strings.Lines(sources(t)[file].header()) {
+		if text, ok := strings.CutPrefix(line, "\t"); ok {
+			lines = append(lines, strings.TrimRight(text, "\n"))
+		}
+	}
+	return lines
+}
+
+// config.go shows a config.json. It is read here, with the words behind each field
+// cut off.
+func TestReadingConfig(t *testing.T) {
+	var file strings.Builder
+	words := regexp.MustCompile(`  +[^ "].*$`)
+	lines := examples(t, "config.go")
+	from, to := slices.Index(lines, "{"), slices.Index(lines, "}")
+	if from < 0 || to < from {
+		t.Fatal("config.go shows no config.json")
+	}
+	for _, line := range lines[from : to+1] {
+		file.WriteString(words.ReplaceAllString(strings.TrimLeft(line, " "), ""))
+	}
+	c, err := parseConfig([]byte(file.String()))
+	if err != nil {
+		t.Fatalf("%v in %s", err, file.String())
+	}
+	if n := parameters(c); n != 596_049_920 {
+		t.Errorf("%d parameters, expected Qwen3-0.6B's", n)
+	}
+}
+
+// parameters counts the weights of a network as load.go does by hand.
+func parameters(c Config) int {
+	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
+	layer := 2*q*c.Hidden + 2*kv*c.Hidden + 3*c.Intermediate*c.Hidden + 2*c.Hidden
+	if c.ModelType == "qwen2" {
+		layer += q + 2*kv // biases
+	} else {
+		layer += 2 * c.HeadDim // norms
+	}
+	n := c.Vocab*c.Hidden + c.Layers*layer + c.Hidden
+	if !c.TieEmbeddings {
+		n += c.Vocab * c.Hidden
+	}
+	return n
+}
+
+// The table of published sizes in config.go, and the models that are here.
+func TestReadingParameters(t *testing.T) {
+	rows := 0
+	for _, line := range examples(t, "config.go") {
+		var name, tied, count string
+		var c Config
+		var cache int
+		if n, _ := fmt.Sscan(line, &name, &c.Vocab, &c.Hidden, &c.Intermediate, &c.Layers, &c.Heads, &c.KVHeads, &c.HeadDim, &tied, &count, &cache); n != 11 {
+			continue
+		}
+		rows++
+		c.TieEmbeddings = tied == "yes"
+		c.ModelType = strings.ToLower(name[:len("qwenN")])
+		if got := fmt.Sprint(parameters(c)); got != strings.ReplaceAll(count, ",", "") {
+			t.Errorf("%s: %s parameters, the table says %s", name, got, count)
+		}
+		if got := c.Layers * 2 * c.KVHeads * c.HeadDim * 4 / 1024; got != cache {
+			t.Errorf("%s: %d KiB of cache a token, the table says %d", name, got, cache)
+		}
+	}
+	if rows < 5 {
+		t.Errorf("found %d rows in the table of config.go, expected 5", rows)
+	}
+	for _, dir := range []string{"testdata/qwen2-tiny", "testdata/qwen3-tiny"} {
+		m, err := Load(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := m.Parameters(), parameters(m.Config); got != want {
+			t.Errorf("%s: %d parameters, expected %d", dir, got, want)
+		}
+		m.Close()
+	}
+}
+
+// trace.go lists what a trace shows, with shapes in words.
+func TestReadingTrace(t *testing.T) {
+	m, err := Load("testdata/qwen3-tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	c, cache := m.Config, m.NewCache()
+	if _, err := m.Forward([]int{1, 2}, cache); err != nil { // so that past is not 0
+		t.Fatal(err)
+	}
+	size := map[string]int{"seq": 3, "past+seq": 5, "hidden": c.Hidden, "heads": c.Heads, "kvHeads": c.KVHeads, "headDim": c.HeadDim,
+		"heads*headDim": c.Heads * c.HeadDim, "kvHeads*headDim": c.KVHeads * c.HeadDim, "intermediate": c.Intermediate, "vocab": c.Vocab}
+	listed := regexp.MustCompile(`^(\w\S+) +\[([^\]]+)\]`)
+	var got, want []string
+	for _, line := range examples(t, "trace.go") {
+		if row := listed.FindStringSubmatch(line); row != nil {
+			var shape []int
+			for name := range strings.SplitSeq(row[2], ", ") {
+				shape = append(shape, size[name])
+			}
+			want = append(want, fmt.Sprint(row[1], shape))
+		}
+	}
+	err = m.Trace([]int{3, 4, 5}, cache, func(name string, shape []int, x []float32) {
+		if !strings.HasPrefix(name, "model.layers.1") {
+			got = append(got, fmt.Sprint(name, shape))
+		}
+	})
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v: a trace shows\n%s\nand trace.go lists\n%s", err, strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// The merges of "Hello" in tokenizer.go: a vocabulary of these tokens alone, the
+// pairs with the ranks given there.
+func TestReadingMerge(t *testing.T) {
+	ranks := map[int]string{}
+	pair := regexp.MustCompile(`\((\w+),(\w+)\) (\d+)`)
+	for _, line := range examples(t, "tokenizer.go") {
+		for _, p := range pair.FindAllStringSubmatch(line, -1) {
+			var rank int
+			fmt.Sscan(p[3], &rank)
+			ranks[rank] = fmt.Sprintf("[%q,%q]", p[1], p[2])
+		}
+	}
+	var merges []string
+	for _, rank := range slices.Sorted(maps.Keys(ranks)) {
+		merges = append(merges, ranks[rank])
+	}
+	vocab := `"H":0,"e":1,"l":2,"o":3,"He":4,"el":5,"ll":6,"lo":7,"Hel":8,"ell":9,"ello":10,"Hello":11`
+	e := encoderFor(t, vocab, strings.Join(merges, ","))
+	for text, want := range map[string][]int{"Hello": {11}, "ello": {10}, "el": {5}, "Hell": {0, 9}, "loll": {7, 6}} {
+		if got := e.merge(nil, text); !slices.Equal(got, want) {
+			t.Errorf("%s: ids %v, expected %v", text, got, want)
+		}
+	}
+}
+
+// encoderFor returns an encoder of a tokenizer.json with this vocabulary and these merges.
+func encoderFor(t *testing.T, vocab, merges string) *encoder {
+	t.Helper()
+	pattern := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(qwenPattern)
+	tokenizer, err := parseTokenizer([]byte(`{"normalizer": {"type": "NFC"},
+		"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+			{"type": "Split", "pattern": {"Regex": "` + pattern + `"}, "behavior": "Isolated", "invert": false},
+			{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false}]},
+		"decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false},
+		"model": {"type": "BPE", "vocab": {` + vocab + `}, "merges": [` + merges + `]}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &encoder{t: tokenizer, splitter: splitter{classes()}}
+}
+
+// The pieces that split.go lists.
+func TestReadingSplit(t *testing.T) {
+	for text, want := range map[string][]string{
+		"don't":                    {"don", "'t"},
+		" can":                     {" can"},
+		"$can":                     {"$can"},
+		"x = 10":                   {"x", " =", " ", "1", "0"},
+		"a   b":                    {"a", "  ", " b"},
+		")\n\n\tx":                 {")\n\n", "\tx"},
+		"'sx":                      {"'s", "x"},
+		"It's 42  lines:\n\tx = 1": {"It", "'s", " ", "4", "2", " ", " lines", ":\n", "\tx", " =", " ", "1"},
+	} {
+		var got []string
+		for i, s := 0, (splitter{classes()}); i < len(text); {
+			end := s.next(text, i)
+			got = append(got, text[i:end])
+			i = end
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q: pieces %q, expected %q", text, got, want)
+		}
+	}
+}
