@@ -38,7 +38,7 @@ func FFN(x []float32, w FFNWeights, see Trace) []float32 {
 	up := Linear(x, w.Up, nil) // [seq, intermediate]
 	see.step("mlp.up_proj", up, w.Up.Rows)
 
-	act := SiLU(gate)
+	act := applySiLU(gate) // in place, as the product below: these are the largest activations
 	see.step("mlp.act_fn", act, w.Gate.Rows)
 	gated := multiply(act, up)
 	see.step("mlp.gated", gated, w.Up.Rows)
@@ -51,37 +51,46 @@ func FFN(x []float32, w FFNWeights, see Trace) []float32 {
 // SiLU returns x * sigmoid(x) = x / (1 + exp(-x)) of each number. It lets large
 // numbers through, holds negative ones back, and is smooth in between.
 func SiLU(x []float32) []float32 {
-	y := make([]float32, len(x))
-	n := len(x) &^ 7 // kernels work on multiples of 8
-	parallel(n/8, 1024, func(from, to int) { current.silu(y[8*from:8*to], x[8*from:8*to]) })
-	var rest, out [8]float32
-	copy(rest[:], x[n:])
-	current.silu(out[:], rest[:])
-	copy(y[n:], out[:])
-	return y
+	return applySiLU(append([]float32(nil), x...))
 }
 
-// multiply returns a*b, number by number. Panics if the lengths differ.
+// applySiLU is SiLU in place. It returns x.
+func applySiLU(x []float32) []float32 {
+	n := len(x) &^ 7 // kernels work on multiples of 8
+	parallel(n, share, func(from, to int) { current.silu(x[from:to], x[from:to]) })
+	var rest [8]float32
+	copy(rest[:], x[n:])
+	current.silu(rest[:], rest[:])
+	copy(x[n:], rest[:])
+	return x
+}
+
+// multiply multiplies each number of a with that of b, in place, and returns a.
+// Panics if the lengths differ.
 func multiply(a, b []float32) []float32 {
 	if len(a) != len(b) {
 		panic(fmt.Sprintf("qwen: multiply: lengths %d and %d", len(a), len(b)))
 	}
-	y := make([]float32, len(a))
-	for i := range a {
-		y[i] = a[i] * b[i]
-	}
-	return y
+	parallel(len(a), share, func(from, to int) {
+		a, b := a[from:to], b[from:to]
+		for i := range a {
+			a[i] *= b[i]
+		}
+	})
+	return a
 }
 
-// add returns a+b, number by number: the residual sum of a block. Panics if the
-// lengths differ.
+// add adds each number of b to that of a, in place, and returns a: the residual
+// sum of a block. Panics if the lengths differ.
 func add(a, b []float32) []float32 {
 	if len(a) != len(b) {
 		panic(fmt.Sprintf("qwen: add: lengths %d and %d", len(a), len(b)))
 	}
-	y := make([]float32, len(a))
-	for i := range a {
-		y[i] = a[i] + b[i]
-	}
-	return y
+	parallel(len(a), share, func(from, to int) {
+		a, b := a[from:to], b[from:to]
+		for i := range a {
+			a[i] += b[i]
+		}
+	})
+	return a
 }

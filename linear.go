@@ -129,17 +129,15 @@ func Linear(x []float32, w Matrix, bias []float32) []float32 {
 	y := make([]float32, seq*w.Rows) // [seq, out]
 	x, width := padRows(x, w.Cols)   // [seq, width]
 	parallel(w.Rows, panelRows(width), func(from, to int) {
-		for ; from < to; from += panelRows(width) {
-			w.multiply(y, x, width, from, min(from+panelRows(width), to))
+		for r := from; r < to; r += panelRows(width) {
+			w.multiply(y, x, width, r, min(r+panelRows(width), to))
 		}
-	})
-	if bias != nil {
-		for t := 0; t < len(y); t += w.Rows {
-			for r, b := range bias {
-				y[t+r] += b
+		if bias != nil {
+			for t := range seq {
+				add(y[t*w.Rows+from:t*w.Rows+to], bias[from:to])
 			}
 		}
-	}
+	})
 	return y
 }
 

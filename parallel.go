@@ -53,6 +53,10 @@ var (
 // the sequential steps of a forward pass take.
 const helperPatience = 200 * time.Microsecond
 
+// share is how many numbers are worth a piece of parallel work where each takes
+// little more than being read and written. A multiple of 8.
+const share = 8192
+
 // parallel calls work on pieces of 0 … n-1 that together are the whole, on as
 // many goroutines as Go may run at once, and returns when all are done. Pieces
 // begin at multiples of size and have size elements, but for the last of all. If

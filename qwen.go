@@ -153,7 +153,7 @@ func (m *Model) forward(tokens []int, cache *Cache, see Trace) (logits []float32
 }
 
 // block is one layer: attention and FFN, each on the normed stream, each added
-// to the stream. x is [seq, hidden], and so is the result.
+// to the stream x, [seq, hidden], in place. It returns x.
 func (m *Model) block(x []float32, i int, cos, sin []float32, cache *Cache, see Trace) []float32 {
 	l, hidden := m.Layers[i], m.Config.Hidden
 	h := RMSNorm(x, l.InputNorm, m.Config.Eps)

@@ -37,14 +37,16 @@ func RMSNorm(x, weight []float32, eps float32) []float32 {
 		panic(fmt.Sprintf("qwen: RMSNorm: len(x) %d is not a multiple of len(weight) %d", len(x), n))
 	}
 	y := make([]float32, len(x)) // [rows, n]
-	for start := 0; start < len(x); start += n {
-		row, out := x[start:start+n], y[start:start+n]
-		scale := rmsScale(row, eps)
-		for i, v := range row {
-			// torch: weight * (x * torch.rsqrt(variance + eps))
-			out[i] = v * scale * weight[i]
+	parallel(len(x)/n, max(1, share/n), func(from, to int) {
+		for r := from; r < to; r++ {
+			row, out := x[r*n:(r+1)*n], y[r*n:(r+1)*n]
+			scale := rmsScale(row, eps)
+			for i, v := range row {
+				// torch: weight * (x * torch.rsqrt(variance + eps))
+				out[i] = v * scale * weight[i]
+			}
 		}
-	}
+	})
 	return y
 }
 

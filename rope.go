@@ -178,16 +178,18 @@ func RoPE(x, cos, sin []float32, headDim int) []float32 {
 	}
 	width := len(x) / seq // heads*headDim
 	y := make([]float32, len(x))
-	for t := range seq {
-		c, s := cos[t*half:(t+1)*half], sin[t*half:(t+1)*half]
-		for h := t * width; h < (t+1)*width; h += headDim {
-			a, b := x[h:h+half], x[h+half:h+headDim] // the two halves of one head
-			for i := range half {
-				// torch: (q * cos) + (rotate_half(q) * sin)
-				y[h+i] = float32(a[i]*c[i]) - float32(b[i]*s[i])
-				y[h+half+i] = float32(b[i]*c[i]) + float32(a[i]*s[i])
+	parallel(seq, max(1, share/max(1, width)), func(from, to int) {
+		for t := from; t < to; t++ {
+			c, s := cos[t*half:(t+1)*half], sin[t*half:(t+1)*half]
+			for h := t * width; h < (t+1)*width; h += headDim {
+				a, b := x[h:h+half], x[h+half:h+headDim] // the two halves of one head
+				for i := range half {
+					// torch: (q * cos) + (rotate_half(q) * sin)
+					y[h+i] = float32(a[i]*c[i]) - float32(b[i]*s[i])
+					y[h+half+i] = float32(b[i]*c[i]) + float32(a[i]*s[i])
+				}
 			}
 		}
-	}
+	})
 	return y
 }
