@@ -183,6 +183,9 @@ func attentionScores(scores, q, k []float32, headDim, stride, visible int, scale
 	t.n, t.first, t.last = width, true, true
 	for s := 0; s < visible; s += rows {
 		t.w, t.wStride = k[s*stride:], stride
+		if soon := s + 2*rows; soon+rows < visible && current.prefetch != nil {
+			current.prefetch(k[soon*stride:(soon+rows)*stride], stride, headDim) // in decode they come from memory
+		}
 		if n := min(rows, visible-s); n < rows || width > headDim {
 			t.w, t.wStride = fill(&p.w, rows, width, t.w, stride, n, headDim), width
 		}

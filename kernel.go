@@ -64,6 +64,10 @@ type kernel struct {
 	// softmax and silu work on a multiple of 8 numbers.
 	softmax func(x []float32)
 	silu    func(y, x []float32)
+
+	// prefetch asks for the first n numbers of each row of x, rows stride apart, and
+	// does not wait for them. It changes nothing; nil where it has not been tried.
+	prefetch func(x []float32, stride, n int)
 }
 
 // A tile is a piece of the product of two float32 matrices, small enough for its

@@ -425,8 +425,11 @@ pause:
 //	}
 //
 // Registers: DI, R8 = y, bytes to its next row   SI, R9 = w, likewise   DX, R10 = x, likewise
-// CX = rows left   BX = y while loading
+// CX = rows left   BX = y while loading   R11 = bytes to the sixteenth next row of w
 // Y0–Y3 = y[0]   Y4–Y7 = y[1]   Y8–Y11 = y[2]   Y12–Y14 = eight times x[j][i]   Y15 = eight columns of w[i]
+//
+// Why prefetch: in decode w is the cached values, which come from memory, and each
+// row is a short piece far from the next, which the processor does not foresee.
 TEXT ·mixAVX2(SB), NOSPLIT, $0-8
 	MOVQ          t+0(FP), AX
 	MOVQ          tile_y(AX), DI
@@ -439,6 +442,8 @@ TEXT ·mixAVX2(SB), NOSPLIT, $0-8
 	SHLQ          $2, R8                               // 4 bytes a number
 	SHLQ          $2, R9
 	SHLQ          $2, R10
+	MOVQ          R9, R11
+	SHLQ          $4, R11                              // 16 rows
 	MOVQ          DI, BX
 	VMOVUPS       (BX), Y0                             // y[0]
 	VMOVUPS       32(BX), Y1
@@ -475,6 +480,8 @@ rows:
 	VFMADD231PS   Y15, Y12, Y3                         // y[0][24:32] += x[0][i]*w[i][24:32]
 	VFMADD231PS   Y15, Y13, Y7                         // y[1][24:32] += x[1][i]*w[i][24:32]
 	VFMADD231PS   Y15, Y14, Y11                        // y[2][24:32] += x[2][i]*w[i][24:32]
+	PREFETCHT0    (SI)(R11*1)
+	PREFETCHT0    64(SI)(R11*1)
 	ADDQ          R9, SI
 	ADDQ          $4, DX
 	DECQ          CX
@@ -495,6 +502,35 @@ rows:
 	VMOVUPS       Y10, 64(DI)
 	VMOVUPS       Y11, 96(DI)
 	VZEROUPPER
+	RET
+
+// func prefetchRows(x []float32, stride, n int)
+//
+// prefetchRows has the first n numbers of each row of x, rows stride apart, brought into
+// the L1 cache, and waits for none of them.
+//
+// Registers: SI = row   CX = numbers of x left   R8 = stride   DX = bytes of a row that count
+// R9 = stride in bytes   DI = offset in the row
+TEXT ·prefetchRows(SB), NOSPLIT, $0-40
+	MOVQ          x_base+0(FP), SI
+	MOVQ          x_len+8(FP), CX
+	MOVQ          stride+24(FP), R8
+	MOVQ          n+32(FP), DX
+	MOVQ          R8, R9
+	SHLQ          $2, R9                               // 4 bytes a number
+	SHLQ          $2, DX
+
+rows:
+	XORQ          DI, DI
+
+line:
+	PREFETCHT0    (SI)(DI*1)
+	ADDQ          $64, DI
+	CMPQ          DI, DX
+	JLT           line
+	ADDQ          R9, SI
+	SUBQ          R8, CX
+	JGT           rows
 	RET
 
 // func siluAVX2(y, x []float32)
@@ -894,6 +930,8 @@ TEXT ·mixAVX512(SB), NOSPLIT, $0-8
 	SHLQ          $2, R10
 	LEAQ          (R10)(R10*2), R12
 	ADDQ          DX, R12                              // x3
+	MOVQ          R9, R11
+	SHLQ          $4, R11                              // 16 rows
 	MOVQ          DI, BX
 	VMOVUPS       (BX), Z0                             // y[0]
 	VMOVUPS       64(BX), Z1
@@ -960,6 +998,10 @@ rows:
 	VFMADD231PS   Z31, Z27, Z15                        // y[3][48:64] += x[3][i]*w[i][48:64]
 	VFMADD231PS   Z31, Z28, Z19                        // y[4][48:64] += x[4][i]*w[i][48:64]
 	VFMADD231PS   Z31, Z29, Z23                        // y[5][48:64] += x[5][i]*w[i][48:64]
+	PREFETCHT0    (SI)(R11*1)
+	PREFETCHT0    64(SI)(R11*1)
+	PREFETCHT0    128(SI)(R11*1)
+	PREFETCHT0    192(SI)(R11*1)
 	ADDQ          R9, SI
 	ADDQ          $4, DX
 	ADDQ          $4, R12
