@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 
 	"github.com/bc1a8f18/qwen"
@@ -15,6 +16,9 @@ import (
 
 const chatHelp = `/reset forgets the conversation, /exit or Ctrl-D leaves, Ctrl-C stops an answer.
 A line that ends in \ goes on in the next one.`
+
+// terminalHelp is what a terminal can do besides.
+const terminalHelp = `The arrow keys bring back earlier messages, Alt-Enter begins a new line, and a pasted text is one message.`
 
 func setupChat(f *flag.FlagSet) func([]string) error {
 	g := newGenerateFlags(f)
@@ -30,38 +34,82 @@ func setupChat(f *flag.FlagSet) func([]string) error {
 			return err
 		}
 		defer m.Close()
-		fmt.Fprintln(os.Stderr, chatHelp)
+		if _, err := m.ChatIDs([]qwen.Message{{Role: "user", Content: "?"}}, qwen.Options{}); err != nil {
+			return err // no tokenizer, or a template that is not known
+		}
+		read, help := newReader()
+		fmt.Fprintln(os.Stderr, help)
 		o := g.options(m, false)
 		o.Cache = m.NewCache()
-		return converse(m, *g.system, o, bufio.NewReader(os.Stdin))
+		return converse(m, *g.system, o, read, help)
 	}
 }
 
+// newReader returns what reads one message after the other, and what there is to
+// know about it: an editor on a terminal, else lines.
+func newReader() (read func() (string, error), help string) {
+	in := bufio.NewReader(os.Stdin)
+	if !isTerminal(os.Stdin) || !isTerminal(os.Stderr) || os.Getenv("TERM") == "dumb" {
+		return func() (string, error) {
+			fmt.Fprint(os.Stderr, prompt)
+			text, err := readMessage(in)
+			if err != nil {
+				fmt.Fprintln(os.Stderr)
+			}
+			return text, err
+		}, chatHelp
+	}
+	e := &editor{in: in, out: os.Stderr, columns: func() int {
+		columns, _ := terminalColumns(os.Stderr)
+		return columns
+	}}
+	return func() (string, error) {
+		restore, err := rawMode(os.Stdin)
+		if err != nil {
+			return "", err
+		}
+		defer restore()
+		fmt.Fprint(os.Stderr, "\x1b[?2004h") // the terminal marks what is pasted
+		defer fmt.Fprint(os.Stderr, "\x1b[?2004l")
+		return e.read()
+	}, chatHelp + "\n" + terminalHelp
+}
+
+// unknownCommand is what a person may have meant for a command; /tmp/a.txt is text.
+var unknownCommand = regexp.MustCompile(`^/[a-z]+$`)
+
 // converse reads messages and streams answers until the input ends.
-func converse(m *qwen.Model, system string, o qwen.Options, in *bufio.Reader) error {
+func converse(m *qwen.Model, system string, o qwen.Options, read func() (string, error), help string) error {
 	var start []qwen.Message
 	if system != "" {
 		start = []qwen.Message{{Role: "system", Content: system}}
 	}
 	messages := start
 	for {
-		fmt.Fprint(os.Stderr, "\n> ")
-		text, err := readMessage(in)
-		if err != nil {
-			fmt.Fprintln(os.Stderr)
+		fmt.Fprintln(os.Stderr)
+		text, err := read()
+		if errors.Is(err, errInterrupted) {
+			fmt.Fprint(os.Stderr, "[Ctrl-D leaves]")
+			continue
+		} else if err != nil {
 			return nil
 		}
 		switch text {
 		case "":
 			continue
-		case "/exit", "/quit":
+		case "/exit", "/quit", "/bye":
 			return nil
-		case "/reset":
+		case "/reset", "/clear":
 			messages = start
 			o.Cache.Truncate(0)
+			fmt.Fprintln(os.Stderr, "[a new conversation]")
 			continue
-		case "/help":
-			fmt.Fprintln(os.Stderr, chatHelp)
+		case "/help", "/?":
+			fmt.Fprintln(os.Stderr, help)
+			continue
+		}
+		if unknownCommand.MatchString(text) {
+			fmt.Fprintf(os.Stderr, "[there is no %s: /reset, /exit, /help]\n", clip(text))
 			continue
 		}
 		messages = append(messages, qwen.Message{Role: "user", Content: text})
@@ -97,15 +145,52 @@ func readMessage(in *bufio.Reader) (string, error) {
 func say(m *qwen.Model, messages []qwen.Message, o qwen.Options) (string, error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	ids, err := m.ChatIDs(messages, o)
+	if err != nil {
+		return "", err
+	}
+	readPrompt(ctx, m, ids, o.Cache)
 	var reply strings.Builder
-	for t, err := range m.Chat(ctx, messages, o) {
+	dim := thoughts{on: isTerminal(os.Stdout) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
+	for t, err := range m.Generate(ctx, ids, o) {
 		if err != nil {
-			fmt.Println()
+			fmt.Println(dim.end())
 			return reply.String(), err
 		}
 		reply.WriteString(t.Text)
-		fmt.Print(t.Text)
+		fmt.Print(dim.show(t.Text))
+		if t.Finish == "length" {
+			fmt.Fprintf(os.Stderr, "%s\n[%d tokens, the limit of -n: say \"go on\"]", dim.end(), o.MaxTokens)
+		}
 	}
 	fmt.Println()
 	return reply.String(), nil
+}
+
+// thoughts dims what a model thinks before it answers, on a terminal.
+type thoughts struct{ on, dimmed bool }
+
+// show returns text as the terminal should get it. <think> and </think> are tokens
+// of Qwen3, so each comes in one piece.
+func (t *thoughts) show(text string) string {
+	if !t.on {
+		return text
+	}
+	switch {
+	case strings.Contains(text, "<think>"):
+		t.dimmed = true
+		return "\x1b[2m" + text
+	case strings.Contains(text, "</think>"):
+		return text + t.end()
+	}
+	return text
+}
+
+// end returns what switches dimming off.
+func (t *thoughts) end() string {
+	if !t.dimmed {
+		return ""
+	}
+	t.dimmed = false
+	return "\x1b[0m"
 }

@@ -23,6 +23,7 @@ func modelFlag(f *flag.FlagSet) func() (*qwen.Model, error) {
 		if err != nil {
 			return nil, err
 		}
+		defer waiting(func() string { return "loading " + clip(*name) })()
 		return qwen.Load(dir)
 	}
 }

@@ -192,6 +192,10 @@ func answer(m *qwen.Model, ids []int, o qwen.Options, asJSON bool) error {
 	var text strings.Builder
 	start := time.Now()
 	first := start
+	if o.Cache == nil {
+		o.Cache = m.NewCache()
+	}
+	readPrompt(ctx, m, ids, o.Cache)
 	var failed error
 	for t, err := range m.Generate(ctx, ids, o) {
 		if err != nil {

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+)
+
+const (
+	keyUp, keyDown, keyLeft, keyRight = "\x1b[A", "\x1b[B", "\x1b[D", "\x1b[C"
+	keyHome, keyDelete, keyAltEnter   = "\x1b[H", "\x1b[3~", "\x1b\r"
+)
+
+// Messages as somebody types them on a terminal.
+func TestEditor(t *testing.T) {
+	for _, test := range []struct{ name, keys, want string }{
+		{"a line", "abc\r", "abc"},
+		{"a newline is Enter too", "abc\n", "abc"},
+		{"UTF-8", "héllo 世界🦜\r", "héllo 世界🦜"},
+		{"backspace", "abx\x7fc\r", "abc"},
+		{"backspace at the beginning", "\x7fab\r", "ab"},
+		{"arrows", "ac" + keyLeft + "b" + keyRight + "d\r", "abcd"},
+		{"home, delete, end", "xbc" + keyHome + keyDelete + "a\x05d\r", "abcd"},
+		{"to the beginning, to the end", "abc def" + keyLeft + "\x15\x0bx\r", "x"},
+		{"a word", "one two\x17three\r", "one three"},
+		{"word by word", "one two" + "\x1b[1;5D" + "\x1bb" + "\x1bf" + "!\r", "one! two"},
+		{"a backslash before Enter", "one\\\rtwo\r", "one\ntwo"},
+		{"Alt-Enter", "one" + keyAltEnter + "two\r", "one\ntwo"},
+		{"home of the second line", "one\\\rtwo" + keyHome + "x\r", "one\nxtwo"},
+		{"pasted", "say: \x1b[200~a\r\nb\rc\x07\x1b[201~!\r", "say: a\nb\nc!"},
+		{"a key that is not known", "a\x1b[99zb\x00c\r", "abc"},
+		{"the message before", "first\rsecond\r" + keyUp + keyUp + "!\r", "first!"},
+		{"back to the new one", "first\rnew" + keyUp + keyDown + "!\r", "new!"},
+		{"no message before the first", keyUp + "a\r", "a"},
+		{"Ctrl-C", "abc\x03", "interrupted"},
+		{"Ctrl-D", "\x04", "EOF"},
+		{"Ctrl-D is delete where there is something", "abc" + keyHome + "\x04\r", "bc"},
+		{"the terminal is gone", "abc", "EOF"},
+	} {
+		for _, columns := range []int{80, 10, 0} {
+			var screen strings.Builder
+			e := &editor{in: bufio.NewReader(strings.NewReader(test.keys)), out: &screen, columns: func() int { return columns }}
+			var got string
+			for e.in.Buffered() > 0 || got == "" {
+				text, err := e.read()
+				if got = text; errors.Is(err, errInterrupted) || err == io.EOF {
+					got = err.Error()
+					break
+				} else if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got != test.want {
+				t.Errorf("%s, %d columns: %q, expected %q", test.name, columns, got, test.want)
+			}
+		}
+	}
+}
+
+// What the terminal shows: lines are broken at its width, where a wide character
+// takes two columns.
+func TestEditorDraws(t *testing.T) {
+	var screen strings.Builder
+	e := &editor{out: &screen, columns: func() int { return 10 }}
+	e.insert("12345678世a")
+	e.draw()
+	want := "\r\x1b[J> 12345678\r\n世a\r\x1b[3C"
+	if screen.String() != want || e.row != 1 {
+		t.Errorf("%q, row %d, expected %q, row 1", screen.String(), e.row, want)
+	}
+	screen.Reset()
+	e.at = 0
+	e.draw()
+	if want := "\x1b[1A\r\x1b[J> 12345678\r\n世a\x1b[1A\r\x1b[2C"; screen.String() != want || e.row != 0 {
+		t.Errorf("%q, row %d, expected %q, row 0", screen.String(), e.row, want)
+	}
+}
+
+// Without a terminal: nothing but answers on stdout, no colours, no keys.
+func TestChatWithoutTerminal(t *testing.T) {
+	stdout, stderr, status := do(t, "What does RMSNorm do?\n/reset\n/nothing\n\nWhat does\\\nRMSNorm do?", "chat", "-temp", "0")
+	if status != 0 || strings.Count(stdout, "RMSNorm rescales") < 1 || strings.Contains(stdout+stderr, "\x1b") {
+		t.Errorf("status %d, %q, %q", status, stdout, stderr)
+	}
+	for _, want := range []string{"/reset forgets", "[a new conversation]", "[there is no /nothing"} {
+		if !strings.Contains(stderr, want) {
+			t.Errorf("stderr %q, expected %q in it", stderr, want)
+		}
+	}
+}
+
+func TestThoughtsAreDimmed(t *testing.T) {
+	for _, on := range []bool{true, false} {
+		dim := thoughts{on: on}
+		got := fmt.Sprint(dim.show("<think>"), dim.show("a"), dim.show("</think>"), dim.show("b"), dim.end())
+		want := "<think>a</think>b"
+		if on {
+			want = "\x1b[2m<think>a</think>\x1b[0mb"
+		}
+		if got != want {
+			t.Errorf("%v: %q, expected %q", on, got, want)
+		}
+	}
+}
