@@ -58,13 +58,14 @@ type Message struct {
 	Reasoning string
 }
 
-// A Template is a way to write a conversation as one text. Its value is the name by which the command knows it.
+// A Template is a way to write a conversation as one text. Its value is the name by which the command knows it. The
+// empty one is of a model whose template is not known; Chat with it is an error.
 type Template string
 
 const (
-	TemplateQwen2  Template = "qwen2"
-	TemplateQwen25 Template = "qwen2.5"
-	TemplateQwen3  Template = "qwen3"
+	TemplateQwen2  Template = "qwen2"   // default system message "You are a helpful assistant."
+	TemplateQwen25 Template = "qwen2.5" // default system message "You are Qwen, …"
+	TemplateQwen3  Template = "qwen3"   // no default; thoughts of earlier answers are left out
 )
 
 // RenderOptions are the template's variables.
@@ -157,7 +158,7 @@ func (f folder) ownTemplate() (Template, error) {
 // quality without a sign (a missing default system message, an added empty thought).
 func templateFor(chatTemplate, modelType string) (Template, error) {
 	chatTemplate = strings.ReplaceAll(chatTemplate, `\n`, "\n") // inside its strings, newlines are written either way
-	has := func(parts ...string) bool {
+	has := func(parts ...string) bool {                         // all of the parts, and none of a model that sees
 		for _, part := range parts {
 			if !strings.Contains(chatTemplate, part) {
 				return false
@@ -285,6 +286,8 @@ func (t Template) parts(messages []Message, o RenderOptions) ([]chatPart, error)
 		turn("system", system, "")
 	}
 	question := lastQuestion(messages) // jinja: ns.last_query_index
+	// Behind it an assistant may have thought, called a tool, read the answer and thought again: one train of thought,
+	// which stays whole. Before it, all thoughts have served their purpose.
 	for i, m := range messages {
 		if t != TemplateQwen3 || m.Role != "assistant" {
 			turn(m.Role, "", m.Content)

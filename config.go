@@ -160,7 +160,7 @@ func parseConfig(data []byte) (Config, error) {
 func (p *configReader) field(r *jsonReader, key string) {
 	c := &p.c
 	switch key {
-	case "model_type":
+	case "model_type": // qwen2_moe, qwen2_vl, qwen3_moe and so on are other networks
 		if c.ModelType = r.string(); c.ModelType != "qwen2" && c.ModelType != "qwen3" {
 			r.fail(quote(c.ModelType), `"qwen2" or "qwen3"`)
 		}
@@ -176,7 +176,7 @@ func (p *configReader) field(r *jsonReader, key string) {
 		c.Heads = readSize(r)
 	case "num_key_value_heads":
 		c.KVHeads = readSize(r)
-	case "head_dim":
+	case "head_dim": // Qwen2's files have none
 		c.HeadDim = readSize(r)
 	case "max_position_embeddings":
 		c.MaxPositions = readSize(r)
@@ -188,9 +188,9 @@ func (p *configReader) field(r *jsonReader, key string) {
 		c.AttentionBias = r.bool()
 	case "eos_token_id":
 		c.StopIDs = readIDs(r)
-	case "rope_theta":
+	case "rope_theta": // transformers up to 4
 		p.ropeMain.Theta = readPositive(r)
-	case "rope_parameters":
+	case "rope_parameters": // transformers 5
 		if sub := readRope(r); p.ropeSub == nil {
 			p.ropeSub = sub
 		}
@@ -198,9 +198,9 @@ func (p *configReader) field(r *jsonReader, key string) {
 		if sub := readRope(r); len(sub.seen) > 0 {
 			p.ropeSub = sub
 		}
-	case "original_max_position_embeddings":
+	case "original_max_position_embeddings": // as a rule inside of rope_scaling
 		p.ropeMain.OriginalMaxPositions = readPositive(r)
-	case "layer_types":
+	case "layer_types": // one word a layer
 		r.array(func(i int) {
 			p.layerTypes = i + 1
 			if kind := r.string(); kind != "full_attention" {
@@ -218,7 +218,7 @@ func (p *configReader) field(r *jsonReader, key string) {
 // counts.
 func refuseSwitch(r *jsonReader, key string) {
 	switch key {
-	case "hidden_act":
+	case "hidden_act": // "gelu", "relu", "gelu_new", …
 		if act := r.string(); act != "silu" {
 			r.fail(quote(act), `"silu"`)
 		}
@@ -226,11 +226,11 @@ func refuseSwitch(r *jsonReader, key string) {
 		if r.bool() {
 			r.fail("true", "false: sliding-window attention is not implemented")
 		}
-	case "partial_rotary_factor":
+	case "partial_rotary_factor": // how much of a head is turned; other families turn a half or a quarter
 		if f := r.float(); f != 1 {
 			r.fail(decimal(f), "1: partial rotation is not implemented")
 		}
-	case "quantization_config":
+	case "quantization_config": // GPTQ, AWQ, FP8: packed weights, and scales beside them
 		r.fail("a quantised checkpoint", "weights in F32, F16 or BF16")
 	}
 }
@@ -443,7 +443,7 @@ func decimal(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
 // Its eos_token_id replaces that of config.json, which names one id only.
 func parseGeneration(data []byte, c *Config) error {
 	sampled := false
-	s := Sampling{Temperature: 1, TopK: 50} // what transformers does where the file is silent
+	s := Sampling{Temperature: 1, TopK: 50} // what transformers does where the file is silent: GenerationConfig's defaults
 	err := readJSON(data, func(r *jsonReader) {
 		r.object(func(key string) {
 			if r.null() {

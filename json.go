@@ -71,8 +71,8 @@ const (
 //
 // The path is kept while reading and spelled out only for an error: half a million values are read, and one is wrong.
 type jsonReader struct {
-	text string
-	pos  int
+	text string     // the document
+	pos  int        // of the next byte
 	path []jsonStep // from the outermost value to the one being read; its length is the depth
 	err  error      // the first error; once set, nothing is read any more
 }
@@ -80,7 +80,7 @@ type jsonReader struct {
 // jsonStep is one step of a path: a key of an object, or an index of an array (then key is not used).
 type jsonStep struct {
 	key   string
-	index int // keyStep for a key, noStep before the first one
+	index int // from 0; keyStep for a key, noStep before the first one
 }
 
 // What a step holds when it is not an index.
@@ -103,8 +103,8 @@ func (e *fieldError) Error() string {
 	return e.Field + ": " + e.Problem
 }
 
-// readJSON reads data as exactly one JSON document. value is called to read it; what it leaves unread is checked
-// and skipped. The result is the first error, of the reader or set by the caller with fail.
+// readJSON reads data as exactly one JSON document. value is called to read it, and may read one field or none; what it
+// leaves unread is checked and skipped. The result is the first error, of the reader or set by the caller with fail.
 func readJSON(data []byte, value func(r *jsonReader)) error {
 	r := &jsonReader{text: string(data)} // the one copy: every string read later is a part of it
 	// UTF-8 is checked once for the whole document, so that nothing below has to think of it.
@@ -261,7 +261,7 @@ func (r *jsonReader) skip() {
 	case '[':
 		r.array(func(int) {})
 	case '"':
-		r.string()
+		r.string() // the escapes in it are checked, too
 	case '0':
 		start := r.pos
 		// Whether a number fits float64 is asked only where it may not: with an exponent, or 300 digits long.
@@ -300,7 +300,7 @@ func (r *jsonReader) kind() byte {
 // The other methods never take null for a value.
 func (r *jsonReader) null() bool { return r.kind() == 'n' && r.word("null") }
 
-// bool reads true or false.
+// bool reads true or false. "false" in quotes, 0 and 1 are not taken for it: who writes them means something, but what?
 func (r *jsonReader) bool() bool {
 	if r.kind() != 't' {
 		r.mismatch("true or false")
@@ -371,7 +371,7 @@ func (r *jsonReader) number(want string) string {
 		}
 	}
 	// -? (0 | [1-9][0-9]*)
-	if r.peek() == '-' {
+	if r.peek() == '-' { // + is no part of JSON here, only in an exponent
 		r.pos++
 	}
 	if r.peek() == '0' {
@@ -380,7 +380,7 @@ func (r *jsonReader) number(want string) string {
 		digits()
 	}
 	// (. [0-9]+)?
-	if r.peek() == '.' {
+	if r.peek() == '.' { // and a digit on either side: .5 and 1. are no numbers
 		r.pos++
 		digits()
 	}
@@ -480,7 +480,7 @@ func (r *jsonReader) unicodeEscape() rune {
 	}
 	high := hex()
 	if r.err != nil || high < 0xD800 || high > 0xDFFF {
-		return high
+		return high // a character by itself
 	}
 	if high < 0xDC00 && strings.HasPrefix(r.text[r.pos:], `\u`) {
 		r.pos++
@@ -531,6 +531,7 @@ func (r *jsonReader) fail(found, expected string) {
 // mismatch reports a value of the wrong kind, or no value at all: "found a string, expected an integer" for a value that
 // is sound, and what syntax says for one that is not.
 func (r *jsonReader) mismatch(expected string) {
+	// In the words of a person who looks at the file: kind's '0' and 't' are this reader's own.
 	names := map[byte]string{'{': "an object", '[': "an array", '"': "a string", '0': "a number", 't': "true or false", 'n': "null"}
 	if name := names[r.kind()]; name != "" {
 		r.fail(name, expected)
@@ -539,7 +540,8 @@ func (r *jsonReader) mismatch(expected string) {
 	r.syntax(expected)
 }
 
-// syntax reports text that is not JSON: the character and where it is, since there may be no field to name.
+// syntax reports text that is not JSON: the character and where it is, since there may be no field to name, as in
+// `{"a" 1}`: found '1' at byte 5, expected ':' after a key.
 func (r *jsonReader) syntax(expected string) {
 	found := "the end of the file"
 	if r.pos < len(r.text) {

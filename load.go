@@ -584,6 +584,7 @@ func plainText(s string) string {
 	return strconv.Quote(s)
 }
 
+// Unwrap returns the kind, for errors.Is.
 func (e *LoadError) Unwrap() error { return e.Kind }
 
 // inFile fills in the file of a LoadError, and makes one of kind out of any

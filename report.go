@@ -38,7 +38,8 @@ func (n Number) MarshalJSON() ([]byte, error) {
 	return json.Marshal(float64(n))
 }
 
-// A Report says how a reference differs from a model.
+// A Report says how a reference differs from a model. String and HTML show it to
+// people; its JSON is what `qwen diff -json` prints.
 type Report struct {
 	Verdict  string         `json:"verdict"`  // match, differs, precision or mislabelled
 	First    *string        `json:"first"`    // the first tensor whose own error is beyond rounding
@@ -95,10 +96,12 @@ type CompareOptions struct {
 	Op        string     // judge only this step: a name within the layer, self_attn or mlp
 }
 
-// Compare judges a recording of another implementation by the model m.
+// Compare judges a recording of another implementation by the model m: which step
+// is the first that is wrong, and which known mistake reproduces its numbers.
 //
 // It returns an error if the two cannot be compared: ids that are not in the
-// vocabulary, or tensors none of which has a name of TRACE's list.
+// vocabulary, or tensors none of which has a name that Trace uses or that
+// DEBUGGING.md lists.
 func Compare(m *Model, reference *Recording) (*Report, error) {
 	return CompareOptions{}.Compare(m, reference)
 }

@@ -84,6 +84,7 @@ const (
 )
 
 // dtypeBits is the width of a number of each type that the format knows.
+// In bits, because FP4 and FP6 are narrower than a byte: four F6 numbers are three bytes.
 var dtypeBits = map[DType]uint64{
 	"BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8,
 	"F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
@@ -140,6 +141,7 @@ func ParseSafetensors(data []byte) (tensors []Tensor, metadata map[string]string
 	if err != nil {
 		return nil, nil, err
 	}
+	// As many entries as the word occurs: a guess that costs no more than the header's own length.
 	entries := make([]headerEntry, 0, min(maxJSONKeys, bytes.Count(header, []byte(`"data_offsets"`))))
 	dimensions := 0
 	err = readJSON(header, func(r *jsonReader) {
@@ -331,6 +333,10 @@ func appendJSON(b []byte, s string) []byte {
 	return append(b, quoted...)
 }
 
+// The header of a file is written by hand, since encoding/json would sort maps and
+// could not say in which order tensors lie. Offsets are known before a number is
+// written: each tensor begins where the one before ends.
+
 // WriteSafetensors writes tensors as one file, in the order given, the header
 // padded so that the numbers begin at a multiple of 8: who maps the file may then
 // look at them as float32 without a copy. The same input gives the same bytes. It returns w's error, or one that names a tensor whose Data do not
@@ -347,7 +353,7 @@ func WriteSafetensors(w io.Writer, tensors []Tensor, metadata map[string]string)
 		}
 		header = append(header, '}')
 	}
-	at, names := 0, map[string]bool{"__metadata__": true}
+	at, names := 0, map[string]bool{"__metadata__": true} // the next offset; names that are taken
 	for _, t := range tensors {
 		size, ok := byteSize(t.Shape, t.DType)
 		if !ok || size != uint64(len(t.Data)) || names[t.Name] {

@@ -66,31 +66,31 @@ func LoadTokenizerFS(fsys fs.FS) (*Tokenizer, error) { return folder{".", fsys}.
 // tokenizerFile is what tokenizer.json says, with everything checked that can be checked on the spot. The rest waits,
 // because fields may come in any order.
 type tokenizerFile struct {
-	added  []addedEntry
-	vocab  []vocabEntry
-	merges []mergeEntry
-	form   byte // of the merges: '"' for "a b", '[' for ["a", "b"]
-	whole  bool // model.ignore_merges
-	maxID  int64
+	added  []addedEntry // some 26 in Qwen3: <|im_end|>, <think>, <tool_call>, …
+	vocab  []vocabEntry // 151,643
+	merges []mergeEntry // 151,387: 256 fewer, since each of the others was made by one merge
+	form   byte         // of the merges: '"' for "a b", '[' for ["a", "b"]
+	whole  bool         // model.ignore_merges
+	maxID  int64        // no id may be larger
 }
 
 // addedEntry is one element of added_tokens, without the fields that must be false.
 type addedEntry struct {
-	content             string
+	content             string // as it stands in a text
 	id                  int
-	special, normalized bool
+	special, normalized bool // it controls the model; it is looked for in normalized text
 }
 
 // vocabEntry is one entry of model.vocab. A slice of them keeps the file's order, which a map would lose.
 type vocabEntry struct {
-	token string
+	token string // spelled in byteLetters: "Ġthe"
 	id    int32
 }
 
 // mergeEntry is one merge, still as text: the vocabulary may come after the merges in the file.
 type mergeEntry struct {
-	left, right string
-	index       int // in the file's list, for messages
+	left, right string // spelled in byteLetters: "Ġt", "he"
+	index       int    // in the file's list, for messages
 }
 
 // parseTokenizer reads a tokenizer.json. Errors name the field, what was found and what was expected.
@@ -119,7 +119,8 @@ func parseTokenizer(data []byte) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	// With ignore_merges a piece that is a token is that token, even if no merges lead there.
+	// With ignore_merges a piece that is a token is that token, even if no merges lead there. Llama 3's files ask for
+	// it, Qwen's do not; a file that does is one of the few things that are easier to obey than to refuse.
 	if f.whole {
 		t.whole = map[string]int32{}
 		for token, id := range ids {
@@ -237,9 +238,9 @@ func expectNone(r *jsonReader, same func() bool) {
 func byteLevel(r *jsonReader, setting func()) {
 	typed(r, "ByteLevel", "add_prefix_space trim_offsets", func(key string) {
 		switch key {
-		case "add_prefix_space", "use_regex":
+		case "add_prefix_space", "use_regex": // both change pieces where the step is a pre_tokenizer
 			setting()
-		case "trim_offsets":
+		case "trim_offsets": // where in the text a token begins: of no use here
 			r.bool()
 		}
 	})
@@ -259,9 +260,9 @@ func preTokenizer(r *jsonReader) {
 				}
 				expectString(r, qwenPattern)
 			})
-		case "behavior":
+		case "behavior": // what becomes of a match: here a piece of its own
 			expectString(r, "Isolated")
-		case "invert":
+		case "invert": // the pattern would describe what lies between pieces
 			expectFalse(r)
 		}
 	}
@@ -309,7 +310,7 @@ func (f *tokenizerFile) addedToken(r *jsonReader) {
 			if a.content = strings.Clone(r.string()); a.content == "" || len(a.content) > maxAddedLen {
 				r.fail(fmt.Sprintf("%d bytes", len(a.content)), fmt.Sprintf("1 to %d", maxAddedLen))
 			}
-		case "single_word", "lstrip", "rstrip":
+		case "single_word", "lstrip", "rstrip": // conditions on what stands before and behind
 			expectFalse(r)
 		case "normalized":
 			a.normalized = r.bool()
@@ -334,8 +335,8 @@ func (f *tokenizerFile) id(r *jsonReader) int32 {
 //
 //	{"type": "BPE", "vocab": {"!": 0, …}, "merges": […], "dropout": null, "unk_token": null, …}
 //
-// dropout leaves out merges by chance, unk_token and byte_fallback say what to do with characters outside the
-// vocabulary, prefix and suffix mark the parts of words: none of it has a meaning in byte-level BPE as Qwen uses it.
+// The other settings belong to other ways of splitting words. None has a meaning in byte-level BPE as Qwen uses it, and
+// each that is switched on would change ids.
 func (f *tokenizerFile) model(r *jsonReader) {
 	typed(r, "BPE", "vocab merges", func(key string) {
 		switch key {
@@ -348,15 +349,15 @@ func (f *tokenizerFile) model(r *jsonReader) {
 			})
 		case "merges":
 			r.array(func(i int) { f.merge(r, i) })
-		case "dropout":
+		case "dropout": // leaves out merges by chance, so that a model in training sees words spelled in several ways
 			expectNone(r, func() bool { return r.kind() == '0' && r.float() == 0 })
-		case "unk_token":
+		case "unk_token": // stands for what is not in the vocabulary; with bytes, everything is
 			expectNone(r, func() bool { return false })
-		case "continuing_subword_prefix", "end_of_word_suffix":
+		case "continuing_subword_prefix", "end_of_word_suffix": // BERT's ##ing, GPT-1's </w>
 			expectNone(r, func() bool { return r.kind() == '"' && r.string() == "" })
 		case "fuse_unk": // has no effect without unk_token
 			_ = r.null() || r.bool()
-		case "byte_fallback":
+		case "byte_fallback": // Llama 2's <0xE2>, for characters that are not in the vocabulary
 			expectNone(r, func() bool { return r.kind() == 't' && !r.bool() })
 		case "ignore_merges":
 			f.whole = !r.null() && r.bool()
@@ -401,7 +402,8 @@ func (f *tokenizerFile) merge(r *jsonReader, index int) {
 }
 
 // addVocab stores the bytes of every token and returns the ids by the tokens' spelling in the file. All tokens lie in
-// one string, a range each: the document they were read from can go, and the garbage collector sees one object.
+// one string, a range each: the document they were read from can go, and the garbage collector sees one object where
+// 151,643 strings would be as many pointers for it to follow, again and again, as long as the program runs.
 func (t *Tokenizer) addVocab(vocab []vocabEntry) (map[string]int32, error) {
 	if len(vocab) == 0 {
 		return nil, &fieldError{"model.vocab", "found no tokens, expected some"}
@@ -456,7 +458,8 @@ func (t *Tokenizer) addMerges(merges []mergeEntry, vocab []vocabEntry, ids map[s
 		}
 		left, okLeft := ids[m.left]
 		right, okRight := ids[m.right]
-		// The vocabulary usually ends with the merged tokens in the order of the merges: look there first.
+		// The vocabulary usually ends with the merged tokens in the order of the merges: training made them one after
+		// the other. To look there first saves the longest part of loading, 151,387 strings that are joined and hashed.
 		var whole vocabEntry
 		if i := len(vocab) - len(merges) + rank; i >= 0 {
 			whole = vocab[i]
@@ -486,7 +489,7 @@ func (t *Tokenizer) addMerges(merges []mergeEntry, vocab []vocabEntry, ids map[s
 func (t *Tokenizer) addAdded(added []addedEntry, ids map[string]int32) error {
 	t.added, t.special = map[string]int{}, map[int]bool{}
 	text := []byte(t.text)
-	last := len(ids) - 1
+	last := len(ids) - 1 // the largest id so far, as Hugging Face counts: by the number of tokens
 	for i, a := range added {
 		fail := func(field, found, expected string) error {
 			return &fieldError{fmt.Sprintf("added_tokens[%d].%s", i, field), "found " + found + ", expected " + expected}
@@ -558,7 +561,13 @@ var letterBytes = sync.OnceValue(func() *[256 + 68]int16 {
 	return table
 })
 
-// appendBytes appends the bytes that a token's spelling stands for, and says whether every character stands for one.
+// appendBytes appends the bytes that a token's spelling stands for, and says whether every character stands for one:
+//
+//	"Ġthe"          20 74 68 65         a space and three letters
+//	"Ã©"            C3 A9               é
+//	"<|im_end|>"    as it is: every character of it prints, and stands for itself
+//	"<｜end｜>"      as it is: ｜ stands for no byte
+//
 // If any does not, as may be in an added token, the spelling itself is the token's text.
 func appendBytes(buf []byte, token string) ([]byte, bool) {
 	table, start := letterBytes(), len(buf)

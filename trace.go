@@ -144,7 +144,8 @@ func (m *Model) blame() error {
 }
 
 // A Recording is one run of a network, of this package's or of another: its ids
-// and its intermediates by name.
+// and its intermediates by name. Record makes one, ReadRecording reads one,
+// WriteSafetensors writes All of it, and Compare judges it.
 type Recording struct {
 	IDs     []int // input_ids
 	Tensors []Tensor
