@@ -181,7 +181,7 @@ func (r *jsonReader) entries(field func(key string)) {
 }
 
 // array reads an array and calls element for each index, at the element's value.
-// What element does not read is checked and skipped.
+// What element does not read is checked and skipped. Nothing is stored: a list of 151,387 merges is 151,387 calls.
 func (r *jsonReader) array(element func(i int)) {
 	if !r.open('[', "an array") {
 		return
@@ -253,7 +253,7 @@ func (r *jsonReader) valueOrSkip(read func()) {
 }
 
 // skip reads any value, with every check, and drops it. What is skipped must be sound too: a file with two equal keys
-// is refused wherever they are.
+// is refused wherever they are. Otherwise it would depend on the version of this package what a file may hold.
 func (r *jsonReader) skip() {
 	switch r.kind() {
 	case '{':
@@ -279,7 +279,8 @@ func (r *jsonReader) skip() {
 }
 
 // kind says what comes next without reading it: '{', '[', '"', '0' for a number, 't' for true or false, 'n' for
-// null, and 0 where no value begins. The first byte of a value always tells.
+// null, and 0 where no value begins. The first byte of a value always tells: that is what makes JSON easy to read, and
+// why nothing here ever has to go back.
 func (r *jsonReader) kind() byte {
 	if r.err != nil {
 		return 0
@@ -355,6 +356,11 @@ func (r *jsonReader) float() float64 {
 }
 
 // number reads the text of a number:  -? (0 | [1-9][0-9]*) (. [0-9]+)? ([eE] [+-]? [0-9]+)?
+//
+//	yes    0   -0.5   1E3   1e+06   12345678901234567890
+//	no     01   +1   .5   1.   0x10   1_000   NaN   -Infinity
+//
+// What the digits mean, and whether they fit, is for int and float to say.
 func (r *jsonReader) number(want string) string {
 	if r.kind() != '0' {
 		r.mismatch(want)
@@ -573,6 +579,10 @@ func (r *jsonReader) field() string {
 
 // plainKey returns a key as it stands if it reads as one word, else in quotes: tensor names hold dots, and a path that
 // showed them bare could not be told from a deeper one.
+//
+//	rope_theta              rope_theta
+//	model.norm.weight       "model.norm.weight"
+//	Ġthe                    "Ġthe"
 func plainKey(key string) string {
 	for _, c := range key {
 		if c != '_' && c != '-' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {

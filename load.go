@@ -74,9 +74,11 @@ func load(f folder) (_ *Model, err error) {
 		}
 	}()
 	defer catchFault(&err)()
+	// 1. What the network looks like: everything after this is checked against it.
 	if m.Config, err = f.config(); err != nil {
 		return nil, err
 	}
+	// 2. How text becomes ids. A folder without a tokenizer is a model that takes ids.
 	if m.Tokenizer, err = f.tokenizer(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -85,9 +87,11 @@ func load(f folder) (_ *Model, err error) {
 			return nil, &LoadError{f.path("tokenizer.json"), ErrTokenizer, fmt.Sprintf("found token id %d, expected ids below the config's vocab_size, %d", id, m.Config.Vocab)}
 		}
 	}
+	// 3. How a conversation becomes text.
 	if m.Template, err = f.template(m.Config.ModelType); err != nil {
 		return nil, err
 	}
+	// 4. The weights, by name, and each into its place.
 	weights, source, err := f.weights(m)
 	if err != nil {
 		return nil, err
@@ -95,7 +99,7 @@ func load(f folder) (_ *Model, err error) {
 	if err := m.connect(weights, source); err != nil {
 		return nil, err
 	}
-	// The fastest pair turns by a radian a token; theta and factor come from the file,
+	// 5. The angles. The fastest pair turns by a radian a token; theta and factor come from the file,
 	// and could be such that the angle of the last position is no number any more.
 	m.rotary = NewRotary(m.Config.RoPE, m.Config.HeadDim)
 	for i, freq := range m.rotary.InvFreq {
@@ -107,7 +111,9 @@ func load(f folder) (_ *Model, err error) {
 }
 
 // weights maps the files and returns every tensor by its name, and the file that
-// says which tensors there are.
+// says which tensors there are. Hugging Face cuts checkpoints of more than a few
+// gigabytes into shards, and writes an index of them; a model.safetensors counts
+// before an index, as in transformers.
 func (f folder) weights(m *Model) (all map[string]located, source string, err error) {
 	tensors, err := f.shard(m, "model.safetensors")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -123,13 +129,14 @@ func (f folder) weights(m *Model) (all map[string]located, source string, err er
 	return all, source, nil
 }
 
-// A located tensor knows its file, for messages.
+// A located tensor knows its file, for messages: of five shards one is broken.
 type located struct {
 	Tensor
 	file string
 }
 
-// shard maps one safetensors file.
+// shard maps one safetensors file. It is unmapped by Close, also when loading
+// fails half-way: m knows of it before it is read.
 func (f folder) shard(m *Model, name string) ([]Tensor, error) {
 	data, release, err := f.mapFile(name)
 	if err != nil {
@@ -250,7 +257,7 @@ func (m *Model) connect(tensors map[string]located, source string) error {
 
 	embed, head := "model.embed_tokens.weight", "lm_head.weight"
 	if c.TieEmbeddings && !g.has(embed) && g.has(head) {
-		embed = head // tied weights may be stored under either name
+		embed = head // tied weights may be stored under either name: they were one tensor when they were saved
 	}
 	m.Embed = g.matrix(embed, c.Vocab, c.Hidden)
 	for i := 0; i < c.Layers && g.err == nil; i++ { // ends at the first layer that the file does not have
@@ -275,10 +282,10 @@ func (m *Model) connect(tensors map[string]located, source string) error {
 			Up:   g.matrix(name("mlp.up_proj.weight"), c.Intermediate, c.Hidden),
 			Down: g.matrix(name("mlp.down_proj.weight"), c.Hidden, c.Intermediate),
 		}
-		m.Layers = append(m.Layers, l)
+		m.Layers = append(m.Layers, l) // one by one: the config may claim a billion
 	}
 	m.Norm = g.vector("model.norm.weight", c.Hidden, true)
-	m.used = len(g.order)
+	m.used = len(g.order) // what Parameters counts: a tied head is not counted again
 	m.Head = m.Embed
 	if !c.TieEmbeddings || embed != head && g.has(head) { // a head that is in the file counts, whatever the config says of it
 		m.Head = g.matrix(head, c.Vocab, c.Hidden)
@@ -313,15 +320,15 @@ func (m *Model) Tensors() []Tensor {
 // A connector takes tensors out of the file's table and remembers the first
 // thing that was wrong.
 type connector struct {
-	tensors map[string]located
-	source  string
-	used    map[string]bool
-	order   []Tensor // taken so far
-	later   []func() // widen the vectors
-	err     error
+	tensors map[string]located // all that the files have
+	source  string             // the file to name when one is missing
+	used    map[string]bool    // names that were taken
+	order   []Tensor           // the same, in the order of the forward pass
+	err     error              // the first: after it take returns empty tensors, and nobody looks at them
 }
 
-// layerOf returns the number in model.layers.NUMBER.REST.
+// layerOf returns the number in model.layers.NUMBER.REST: 17 of
+// model.layers.17.mlp.up_proj.weight.
 func layerOf(name string) (layer int, ok bool) {
 	rest, ok := strings.CutPrefix(name, "model.layers.")
 	number, _, dot := strings.Cut(rest, ".")
@@ -353,14 +360,16 @@ func (g *connector) take(name string, shape ...int) Tensor {
 	return t.Tensor
 }
 
-// matrix returns the tensor [rows, cols] of that name as it lies in the file.
+// matrix returns the tensor [rows, cols] of that name as it lies in the file: no
+// copy, nothing widened. torch calls rows out_features, and cols in_features.
 func (g *connector) matrix(name string, rows, cols int) Matrix {
 	t := g.take(name, rows, cols)
 	return Matrix{t.DType, rows, cols, t.Data}
 }
 
 // vector returns the tensor [n] of that name as float32: norms and biases are
-// small, and used as they are. It returns nil if the model has no such tensor.
+// small, 0.01 % of the weights, and used as they are, with no kernel to widen them
+// on the way. It returns nil if the model has no such tensor.
 func (g *connector) vector(name string, n int, present bool) []float32 {
 	if !present {
 		return nil
@@ -414,10 +423,11 @@ func (m *Model) Close() error {
 	return errors.Join(errs...)
 }
 
-// The largest files that are read as a whole.
+// The largest files that are read as a whole. Weights are mapped, and may be as
+// large as they like.
 const (
-	maxConfigFile    = 16 << 20
-	maxTokenizerFile = 64 << 20
+	maxConfigFile    = 16 << 20 // a config.json has a kilobyte
+	maxTokenizerFile = 64 << 20 // Qwen's tokenizer.json has 11 MB
 )
 
 // A folder is where a checkpoint lies: a directory of the system, or an fs.FS such
@@ -449,7 +459,7 @@ func (f folder) open(name string) (file fs.File, size int64, err error) {
 		file, err = openPlain(f.path(name))
 	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist): // also a link that points to nothing
 		return nil, 0, &LoadError{f.path(name), fs.ErrNotExist, "no such file"}
 	case errors.Is(err, fs.ErrPermission):
 		return nil, 0, &LoadError{f.path(name), fs.ErrPermission, "cannot be opened: " + reason(err)}
@@ -460,7 +470,7 @@ func (f folder) open(name string) (file fs.File, size int64, err error) {
 		}
 		return nil, 0, &LoadError{f.path(name), ErrNotRegular, found + ", expected a regular file"}
 	}
-	info, err := file.Stat()
+	info, err := file.Stat() // of what was opened, whatever its name means by now
 	if err == nil && !info.Mode().IsRegular() {
 		err = &LoadError{f.path(name), ErrNotRegular, "found " + modeName(info.Mode()) + ", expected a regular file"}
 	} else if err == nil && info.Size() < 0 {
@@ -588,7 +598,10 @@ func plainText(s string) string {
 func (e *LoadError) Unwrap() error { return e.Kind }
 
 // inFile fills in the file of a LoadError, and makes one of kind out of any
-// other error.
+// other error. The readers of formats see bytes and know no file names:
+//
+//	json.go     rope_theta: found a string, expected a number
+//	inFile      qwen: m/config.json: rope_theta: found a string, expected a number
 func inFile(file string, kind, err error) error {
 	if e := (*LoadError)(nil); errors.As(err, &e) {
 		e.File = file

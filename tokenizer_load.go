@@ -167,7 +167,8 @@ func (f *tokenizerFile) read(r *jsonReader) {
 }
 
 // fields reads an object and calls field for each of its keys, at the value. The keys in need, separated by spaces, must
-// all be there: a field that is left out may have a default in Hugging Face, and not the one that we want.
+// all be there: a field that is left out may have a default in Hugging Face, and not the one that we want. The default
+// of add_prefix_space is true, and so is that of use_regex.
 func fields(r *jsonReader, need string, field func(key string)) {
 	missing := strings.Fields(need)
 	r.object(func(key string) {
@@ -202,7 +203,10 @@ func expectString(r *jsonReader, want string) {
 	if got == want {
 		return
 	}
-	same := 0 // of two long texts, such as split patterns, show the part that differs
+	// Of two long texts, such as split patterns, show the part that differs:
+	//
+	//	found "…}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s…", expected "…}]?\\p{L}+|\\p{N}| ?[^\\s…"
+	same := 0
 	for same < min(len(got), len(want)) && got[same] == want[same] {
 		same++
 	}
@@ -321,7 +325,8 @@ func (f *tokenizerFile) addedToken(r *jsonReader) {
 	f.added = append(f.added, a)
 }
 
-// id reads a token's id. The upper bound is what makes tables indexed by id safe to allocate.
+// id reads a token's id. The upper bound is what makes tables indexed by id safe to allocate: a file of a kilobyte with
+// one token whose id is a billion would otherwise cost eight gigabytes.
 func (f *tokenizerFile) id(r *jsonReader) int32 {
 	id := r.int()
 	if id < 0 || id > f.maxID {

@@ -124,7 +124,8 @@ func (m *Model) checkFinite(logits []float32) error {
 func finite(v float32) bool { return !math.IsNaN(float64(v)) && !math.IsInf(float64(v), 0) }
 
 // blame looks for the first weight, in the order of the forward pass, that is
-// not finite.
+// not finite. If there is none the activations themselves have left the range of
+// float32, which a trace shows layer by layer.
 func (m *Model) blame() error {
 	const piece = 1 << 16 // bytes: a tensor as float32 can be larger than the memory
 	for _, t := range m.tensors[:m.used] {
@@ -152,7 +153,8 @@ type Recording struct {
 }
 
 // Record runs tokens from an empty cache and returns every intermediate whose
-// name keep accepts; a nil keep accepts all.
+// name keep accepts; a nil keep accepts all. All of a 0.6B model are 4 MB a token,
+// and the probabilities of long texts much more: they grow with its square.
 func (m *Model) Record(tokens []int, keep func(name string) bool) (*Recording, error) {
 	r := &Recording{IDs: slices.Clone(tokens)}
 	err := m.Trace(tokens, m.NewCache(), func(name string, shape []int, x []float32) {
@@ -163,7 +165,8 @@ func (m *Model) Record(tokens []int, keep func(name string) bool) (*Recording, e
 	return r, err
 }
 
-// All returns the recording as a safetensors file holds it: input_ids first.
+// All returns the recording as a safetensors file holds it: input_ids first, as I64
+// because that is what torch writes.
 func (r *Recording) All() []Tensor {
 	var ids []byte
 	for _, id := range r.IDs {
@@ -173,7 +176,10 @@ func (r *Recording) All() []Tensor {
 }
 
 // A Rename replaces names that match From, as a whole, by To, in which $1 stands
-// for the first group.
+// for the first group. llama.cpp's names, for example:
+//
+//	blk\.(\d+)\.attn_q     model.layers.$1.self_attn.q_proj     blk.3.attn_q is that of layer 3
+//	result_norm             model.norm
 type Rename struct {
 	From *regexp.Regexp
 	To   string
@@ -243,7 +249,8 @@ func ReadRecording(path string, renames ...Rename) (*Recording, error) {
 // maxRecording is the largest file that is read as a recording.
 const maxRecording = 16 << 30
 
-// NewRecording makes a recording of tensors, one of which is input_ids.
+// NewRecording makes a recording of tensors, one of which is input_ids. Whoever has
+// another format reads it, makes a NewTensor of each intermediate, and calls this.
 func NewRecording(tensors []Tensor, renames ...Rename) (*Recording, error) {
 	r, found := &Recording{}, false
 	for _, t := range tensors {
@@ -296,7 +303,8 @@ func integers(t Tensor) (ids []int, err error) {
 	return ids, nil
 }
 
-// numbers returns a tensor's numbers as float32.
+// numbers returns a tensor's numbers as float32, in which an honest engine computes;
+// a recording in float64 loses nothing that a comparison could see.
 func numbers(t Tensor) ([]float32, error) {
 	if t.DType != "F64" {
 		return t.Float32()
@@ -311,9 +319,9 @@ func numbers(t Tensor) ([]float32, error) {
 // The names that a recording may use for a place.
 var (
 	layerName    = regexp.MustCompile(`^model\.layers\.(\d{1,6})(?:\.(?:self_attn\.|mlp\.)?(\w+))?$`)
-	stateName    = regexp.MustCompile(`^hidden_states\.(\d{1,6})$`)
+	stateName    = regexp.MustCompile(`^hidden_states\.(\d{1,6})$`) // output_hidden_states=True
 	foreignName  = regexp.MustCompile(`^(?:.*\.)?((?:model\.)?(?:embed_tokens|layers\.\d+.*|norm)|lm_head)$`)
-	debuggerName = regexp.MustCompile(`^(.+?)_(outputs|inputs_args_0)$`)
+	debuggerName = regexp.MustCompile(`^(.+?)_(outputs|inputs_args_0)$`)             // a module's output, or its input
 	debuggerMore = regexp.MustCompile(`_(outputs_|inputs_args_|inputs_kwargs_)\w+$`) // what else it writes: masks, cos and sin, …
 )
 
