@@ -165,7 +165,7 @@ func padRows(x []float32, cols int) (padded []float32, width int) {
 // load several times.
 func (w Matrix) multiply(y, x []float32, width, from, to int) {
 	seq := len(x) / width
-	if seq < current.tokens || to-from < current.rows {
+	if seq == 1 || seq < current.tokens || to-from < current.rows {
 		for t := range seq {
 			w.dots(y[t*w.Rows+from:t*w.Rows+to], x[t*width:(t+1)*width], from)
 		}
