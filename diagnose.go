@@ -204,7 +204,7 @@ func (m *Model) linear(p place) (w Matrix, bias []float32, ok bool) {
 }
 
 // A precision is how far results are rounded. unit is the largest relative error
-// of one rounding; most and mean are how many times the yardstick an error may be,
+// of one rounding to float32, half of that in two bytes; most and mean are how many times the yardstick an error may be,
 // at its worst number and as a mean: an engine may add up in another order than
 // the one that was tried, but bf16 leaves little room for order.
 type precision struct {
@@ -789,7 +789,6 @@ func (p *plain) try(s *subject, a patch, prec precision) (y []float64, ok bool) 
 type finding struct {
 	patch
 	residual distance
-	order    int // in the list of mistakes
 }
 
 // says describes the mistake.
@@ -807,12 +806,7 @@ func (f finding) says(p *plain, s *subject) string {
 func (p *plain) callOf(s *subject, a patch) *call {
 	r := p.run(inFloat64, &a)
 	r.subject = s
-	for _, at := range s.cone {
-		if a.hits(at) {
-			return &call{r, at}
-		}
-	}
-	return &call{r, s.place}
+	return &call{r, s.cone[slices.IndexFunc(s.cone, a.hits)]}
 }
 
 // sites returns the groups of steps in which m could be made within cone.
@@ -856,35 +850,29 @@ func layersOf(ops []string, cone []place) (layers []int) {
 }
 
 // find tries every mistake in every step of the subject's cone and returns those
-// that reproduce it, the likeliest first.
-func (p *plain) find(s *subject, ruler yardstick) []finding {
+// that reproduce it.
+func (p *plain) find(s *subject) []finding {
 	var found []finding
 	for i := range mistakes {
 		m := &mistakes[i]
 		for _, ops := range m.sites(s.cone) {
 			for _, layer := range layersOf(ops, s.cone) {
-				a := patch{m, ops, layer, 0}
-				if f, ok := p.fitted(s, a, ruler); ok {
-					f.order = i
+				if f, ok := p.fitted(s, patch{m, ops, layer, 0}); ok {
 					found = append(found, f)
 				}
 			}
 		}
 	}
+	return likely(found)
+}
+
+// likely leaves out the findings that come much less close than the best.
+func likely(found []finding) []finding {
 	best := math.Inf(1)
 	for _, f := range found {
 		best = min(best, f.residual.yards)
 	}
-	slices.SortStableFunc(found, func(a, b finding) int {
-		far := func(f finding) int {
-			if f.residual.yards > 3*best+0.5 {
-				return 1
-			}
-			return 0
-		}
-		return far(a) - far(b)
-	})
-	return found
+	return slices.DeleteFunc(found, func(f finding) bool { return f.residual.yards > 3*best+0.5 })
 }
 
 // leftover is the largest share of the error that a mistake may leave to count.
@@ -897,7 +885,7 @@ func leftover(prec precision) float64 {
 
 // fitted finds the constant with which a reproduces the subject best, and says
 // whether it then does so to rounding.
-func (p *plain) fitted(s *subject, a patch, ruler yardstick) (f finding, ok bool) {
+func (p *plain) fitted(s *subject, a patch) (f finding, ok bool) {
 	values := []float64{0}
 	if a.tries != nil {
 		values = a.tries(p.callOf(s, a))
@@ -910,7 +898,7 @@ func (p *plain) fitted(s *subject, a patch, ruler yardstick) (f finding, ok bool
 	for _, v := range values {
 		a.value = v
 		if y, ok := p.try(s, a, inFloat64); ok {
-			all = append(all, tried{v, ruler.distance(y, s.want)})
+			all = append(all, tried{v, s.ruler.distance(y, s.want)})
 		}
 	}
 	if len(all) == 0 {
@@ -921,7 +909,7 @@ func (p *plain) fitted(s *subject, a patch, ruler yardstick) (f finding, ok bool
 	if a.fit == byFactor || a.fit == byStep {
 		for _, start := range all[:min(2, len(all))] {
 			a.value = start.value
-			if v, d := p.improve(s, a, start.distance, ruler); d.yards < best.yards {
+			if v, d := p.improve(s, a, start.distance); d.yards < best.yards {
 				best = tried{v, d}
 			}
 		}
@@ -931,7 +919,7 @@ func (p *plain) fitted(s *subject, a patch, ruler yardstick) (f finding, ok bool
 	}
 	a.value = best.value
 	if a.fit == byFactor || a.fit == byStep {
-		a.value = p.nice(s, a, best.distance, ruler)
+		a.value = p.nice(s, a, best.distance)
 	}
 	y, _ := p.try(s, a, inFloat64)
 	z, _ := p.try(s, a, s.prec.orSingle())
@@ -960,7 +948,7 @@ func compareFloat(a, b float64) int {
 // improve makes Gauss-Newton steps from a.value: the change of the output with
 // the constant is measured, and the step is the one that would make up for the
 // difference if the change went on like that.
-func (p *plain) improve(s *subject, a patch, d distance, ruler yardstick) (float64, distance) {
+func (p *plain) improve(s *subject, a patch, d distance) (float64, distance) {
 	at := func(u float64) patch {
 		b := a
 		if b.value = u; a.fit == byFactor {
@@ -974,7 +962,7 @@ func (p *plain) improve(s *subject, a patch, d distance, ruler yardstick) (float
 	}
 	scale := make([]float64, len(s.want))
 	for i, w := range s.want {
-		scale[i] = 1 / (ruler.sigma[i/s.width] + ruler.prec.unit*math.Abs(w) + math.SmallestNonzeroFloat32)
+		scale[i] = 1 / (s.ruler.sigma[i/s.width] + s.ruler.prec.unit*math.Abs(w) + math.SmallestNonzeroFloat32)
 	}
 	for range 20 {
 		h := 1e-4
@@ -1001,7 +989,7 @@ func (p *plain) improve(s *subject, a patch, d distance, ruler yardstick) (float
 		moved := false
 		for range 8 {
 			if z, ok := p.try(s, at(u+step), inFloat64); ok {
-				if e := ruler.distance(z, s.want); e.yards < d.yards {
+				if e := s.ruler.distance(z, s.want); e.yards < d.yards {
 					u, d, moved = u+step, e, true
 					break
 				}
@@ -1016,11 +1004,11 @@ func (p *plain) improve(s *subject, a patch, d distance, ruler yardstick) (float
 }
 
 // nice returns the shortest number that reproduces the subject as well as a.value.
-func (p *plain) nice(s *subject, a patch, d distance, ruler yardstick) float64 {
+func (p *plain) nice(s *subject, a patch, d distance) float64 {
 	v := a.value
 	for digits := 1; digits <= 4; digits++ {
 		a.value = roundTo(v, digits)
-		if y, ok := p.try(s, a, inFloat64); ok && ruler.distance(y, s.want).yards <= 1.1*d.yards+0.05 {
+		if y, ok := p.try(s, a, inFloat64); ok && s.ruler.distance(y, s.want).yards <= 1.1*d.yards+0.05 {
 			return a.value
 		}
 	}

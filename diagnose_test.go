@@ -32,6 +32,7 @@ func openTiny(t *testing.T, model, file string) (*Model, *Recording) {
 // TestCompareFaults judges recordings of broken ports, made by faults.py with
 // transformers. (faults.py makes and scores 1,200 more.)
 func TestCompareFaults(t *testing.T) {
+	defer answers(t, "Compare")()
 	var cases []struct {
 		File, Model, Verdict, First string
 		Cause                       []string
@@ -71,6 +72,7 @@ func TestCompareFaults(t *testing.T) {
 // TestCompareGood judges transformers' own recordings: nothing may be claimed.
 // The plain network is thereby held against transformers, step by step.
 func TestCompareGood(t *testing.T) {
+	defer answers(t, "Compare")()
 	for _, name := range []string{"qwen2-tiny", "qwen3-tiny"} {
 		m, rec := openTiny(t, name, name+"/trace.safetensors")
 		r, err := Compare(m, rec)
@@ -91,6 +93,7 @@ func TestCompareGood(t *testing.T) {
 // TestComparePlain lets the plain network be the oracle of the fast one: a
 // recording of the fast path must be judged free of errors, for every variant.
 func TestComparePlain(t *testing.T) {
+	defer answers(t, "Compare")()
 	dirs, _ := filepath.Glob("testdata/variants/*")
 	for _, dir := range append(dirs, "testdata/qwen2-tiny", "testdata/qwen3-tiny") {
 		m, err := Load(dir)
@@ -120,6 +123,7 @@ func TestComparePlain(t *testing.T) {
 // TestComparePrecision rounds a recording, as an engine that keeps its
 // activations in two bytes does.
 func TestComparePrecision(t *testing.T) {
+	defer answers(t, "Compare")()
 	for _, prec := range []precision{inBF16, inF16} {
 		m, rec := openTiny(t, "qwen3-tiny", "qwen3-tiny/trace.safetensors")
 		for i := range rec.Tensors {
@@ -163,6 +167,7 @@ func edited(rec *Recording, f func(t *Tensor, x []float32) bool) *Recording {
 
 // TestCompareBadRecordings feeds what cannot be right, and what looks odd but is.
 func TestCompareBadRecordings(t *testing.T) {
+	defer answers(t, "Compare")()
 	m, good := openTiny(t, "qwen3-tiny", "qwen3-tiny/trace.safetensors")
 	all := func(*Tensor, []float32) bool { return true }
 	tests := []struct {
@@ -215,8 +220,9 @@ func TestCompareBadRecordings(t *testing.T) {
 	}
 }
 
-// TestRecording writes a recording, reads it back and renames it.
-func TestRecording(t *testing.T) {
+// TestCompareRecording writes a recording, reads it back and renames it.
+func TestCompareRecording(t *testing.T) {
+	defer answers(t, "Compare")()
 	m, good := openTiny(t, "qwen2-tiny", "qwen2-tiny/trace.safetensors")
 	for i := range good.Tensors {
 		good.Tensors[i].Name = strings.Replace(good.Tensors[i].Name, "model.layers.", "blk-", 1)
@@ -262,6 +268,7 @@ func TestRecording(t *testing.T) {
 
 // TestCompareParts judges one step alone, and two recordings without a model.
 func TestCompareParts(t *testing.T) {
+	defer answers(t, "Compare")()
 	m, good := openTiny(t, "qwen3-tiny", "qwen3-tiny/trace.safetensors")
 	bad := edited(good, func(t *Tensor, x []float32) bool {
 		if strings.HasPrefix(t.Name, "model.layers.1.") {

@@ -521,8 +521,7 @@ func worst(ours, want []float64, shape []int) []Spot {
 func (k *comparison) isTrap(s *subject) bool {
 	for i := range mistakes {
 		if m := &mistakes[i]; m.cause == "hidden-state-after-final-norm" {
-			ruler := k.ruler(s)
-			if _, ok := k.fitted(s, patch{m, []string{blockOutput}, s.layer, 0}, ruler); !ok {
+			if _, ok := k.fitted(s, patch{m, []string{blockOutput}, s.layer, 0}); !ok {
 				return false
 			}
 		}
@@ -534,16 +533,6 @@ func (k *comparison) isTrap(s *subject) bool {
 		}
 	}
 	return true
-}
-
-// ruler is the yardstick of a subject as it was judged.
-func (k *comparison) ruler(s *subject) yardstick {
-	if s.ruler.sigma == nil {
-		y := k.run(inFloat64, nil).compute(s.place)
-		s.ruler = noise(y, k.run(s.prec, nil).compute(s.place), s.width, s.prec)
-		s.own = s.ruler.distance(y, s.want)
-	}
-	return s.ruler
 }
 
 // explain looks for the cause and writes the verdict.
@@ -655,15 +644,10 @@ func nonFinite(x []float64) (n int) {
 // cause returns the mistake that explains a subject best, and what other causes
 // explain it as well.
 func (k *comparison) cause(s *subject) (f finding, ties []string, ok bool) {
-	found := k.find(s, k.ruler(s))
+	found := k.find(s)
 	if len(found) == 0 {
 		return k.guessHead(s)
 	}
-	best := found[0].residual.yards
-	for _, g := range found {
-		best = min(best, g.residual.yards)
-	}
-	found = slices.DeleteFunc(found, func(g finding) bool { return g.residual.yards > 3*best+0.5 })
 	f = k.mostConsistent(s, found)
 	for _, g := range found {
 		text := g.cause + " (" + k.describe(g, s) + ")"
@@ -702,14 +686,9 @@ func (k *comparison) mostConsistent(s *subject, found []finding) finding {
 // refined looks at the neighbours of a finding, which may tell more.
 func (k *comparison) refined(s *subject, f finding) finding {
 	rename := func(cause string) finding {
-		for i := range mistakes {
-			if mistakes[i].cause == cause {
-				m := mistakes[i]
-				m.names, m.fit, m.tries = nil, f.fit, nil
-				f.mistake = &m
-				return f
-			}
-		}
+		m := mistakes[slices.IndexFunc(mistakes, func(m mistake) bool { return m.cause == cause })]
+		m.names, m.fit, m.tries = nil, f.fit, nil
+		f.mistake = &m
 		return f
 	}
 	switch {
@@ -772,7 +751,7 @@ func (k *comparison) normComesLater(s *subject) bool {
 		default:
 			continue
 		}
-		if k.ruler(t).distance(y, t.want).excess <= 2 {
+		if t.ruler.distance(y, t.want).excess <= 2 {
 			return true
 		}
 	}
@@ -923,17 +902,16 @@ func (k *comparison) same(s *subject, f *finding) bool {
 		if m.cause != f.cause && !(f.cause == "gate-up-swapped" && m.cause == "wrong-weight") && !(f.cause == "rope-dim" && m.cause == "rope-theta") {
 			continue
 		}
-		ruler := k.ruler(s)
 		for _, ops := range m.sites(s.cone) {
 			for _, layer := range layersOf(ops, s.cone) {
 				a := patch{m, ops, layer, f.value}
-				if (m.fit == asTried || m.cause == f.cause) && k.reproduces(s, a, ruler) {
+				if (m.fit == asTried || m.cause == f.cause) && k.reproduces(s, a) {
 					return true
 				}
 				if m.fit != asTried && m.cause == f.cause {
 					continue // the constant must be the same
 				}
-				if g, ok := k.fitted(s, a, ruler); ok && (g.cause == f.cause || m.cause != "rope-theta") {
+				if g, ok := k.fitted(s, a); ok && (g.cause == f.cause || m.cause != "rope-theta") {
 					return true
 				}
 			}
@@ -943,12 +921,12 @@ func (k *comparison) same(s *subject, f *finding) bool {
 }
 
 // reproduces says whether the mistake with its constant explains s.
-func (k *comparison) reproduces(s *subject, a patch, ruler yardstick) bool {
+func (k *comparison) reproduces(s *subject, a patch) bool {
 	y, ok := k.try(s, a, inFloat64)
 	if !ok {
 		return false
 	}
-	if d := ruler.distance(y, s.want); d.yards > leftover(s.prec)*s.own.yards {
+	if d := s.ruler.distance(y, s.want); d.yards > leftover(s.prec)*s.own.yards {
 		return false
 	} else if d.excess <= 1 {
 		return true

@@ -320,7 +320,7 @@ func numbers(t Tensor) ([]float32, error) {
 var (
 	layerName    = regexp.MustCompile(`^model\.layers\.(\d{1,6})(?:\.(?:self_attn\.|mlp\.)?(\w+))?$`)
 	stateName    = regexp.MustCompile(`^hidden_states\.(\d{1,6})$`) // output_hidden_states=True
-	foreignName  = regexp.MustCompile(`^(?:.*\.)?((?:model\.)?(?:embed_tokens|layers\.\d+.*|norm)|lm_head)$`)
+	foreignName  = regexp.MustCompile(`^(?:(.*)\.)?((?:model\.)?(?:embed_tokens|layers\.\d+.*|norm)|lm_head)$`)
 	debuggerName = regexp.MustCompile(`^(.+?)_(outputs|inputs_args_0)$`)             // a module's output, or its input
 	debuggerMore = regexp.MustCompile(`_(outputs_|inputs_args_|inputs_kwargs_)\w+$`) // what else it writes: masks, cos and sin, …
 )
@@ -353,10 +353,10 @@ func placeOf(name string, layers int) (p place, ok bool) {
 		name, input = n[1], n[2] != "outputs"
 	}
 	n := foreignName.FindStringSubmatch(name)
-	if n == nil {
+	if n == nil || strings.Contains(n[1], "layers.") { // a layer's own norm is not the final one
 		return p, false
 	}
-	if name = n[1]; name != "lm_head" {
+	if name = n[2]; name != "lm_head" {
 		name = "model." + strings.TrimPrefix(name, "model.")
 	}
 	switch name {

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import types
 
+import safetensors
 import torch
 import transformers
 from torch import nn
@@ -225,6 +226,31 @@ def rope_partial_own(p, x, cos, sin):
     return torch.cat((turn(x[..., :d], a.cos(), a.sin()), x[..., d:]), -1)
 
 
+def neighbours(x):
+    return torch.stack((-x[..., 1::2], x[..., ::2]), -1).flatten(-2)
+
+
+def rope_interleaved_split(p, x, cos, sin):
+    a, b, n = x[..., ::2], x[..., 1::2], p.head_dim // 2
+    return torch.cat((a * cos[..., :n] - b * sin[..., :n], b * cos[..., :n] + a * sin[..., :n]), -1)
+
+
+def rope_partial_first(p, x, cos, sin):
+    d = p.head_dim // 2 // 2 * 2
+    cos, sin = (torch.cat((a[..., : d // 2],) * 2, -1) for a in (cos, sin))
+    return torch.cat((turn(x[..., :d], cos, sin), x[..., d:]), -1)
+
+
+def rope_partial_pairs(p, x, cos, sin):
+    n = p.head_dim // 2
+    return torch.where(torch.arange(p.head_dim) % n < n // 2, turn(x, cos, sin), x)
+
+
+def rope_no_factor(p, x, cos, sin):
+    factor = p.model.model.rotary_emb.attention_scaling
+    return turn(x, cos / factor, sin / factor)
+
+
 def by(**kw):
     return lambda p, x, cos, sin: turn(x, *angles(p, x, **kw))
 
@@ -397,7 +423,7 @@ BOTH = IN + POST
 EVERY = BOTH + QK + ("norm",)
 gate_up = lambda o: (o.gate_proj, o.up_proj)  # noqa: E731
 
-# name, cause, first op, fault, value, what it needs: 2 or 3 (family), all (layers), square, ambiguous causes for coarse
+# name, cause, first op, fault, value, what it needs: 2 or 3 (family), all (layers), yarn, square, ambiguous causes for coarse
 FAULTS = [
     ("embed-next-row", "embed-wrong-row", "embed_tokens", embed(lambda p, m, i: F.embedding((i + 1) % m.weight.shape[0], m.weight)), None, "all"),
     ("embed-scaled", "embed-scaled", "embed_tokens", embed(lambda p, m, i: F.embedding(i, m.weight) * p.config.hidden_size**0.5), lambda p: p.config.hidden_size**0.5, "all"),
@@ -407,6 +433,7 @@ FAULTS = [
     ("norm-missing-both", "norm-missing", "input_layernorm", norm(BOTH, lambda x, w, e: x), None, ""),
     ("norm-eps", "norm-eps", "input_layernorm", norm(EVERY, lambda x, w, e: rms(x, w, 1e-2)), 1e-2, ""),
     ("norm-eps-small", "norm-eps", "input_layernorm", norm(BOTH + ("norm",), lambda x, w, e: rms(x, w, 1e-4)), 1e-4, ""),
+    ("norm-eps-zero", "norm-eps", "input_layernorm", norm(EVERY, lambda x, w, e: rms(x, w, 0)), 0, ""),
     ("norm-eps-qk", "norm-eps", "q_norm", norm(QK, lambda x, w, e: rms(x, w, 1e-3)), 1e-3, "3"),
     ("norm-eps-post", "norm-eps", "post_attention_layernorm", norm(POST, lambda x, w, e: rms(x, w, 5e-2)), 5e-2, ""),
     ("norm-no-weight", "norm-weight-missing", "input_layernorm", norm(EVERY, lambda x, w, e: rms(x, 1, e)), None, ""),
@@ -439,6 +466,8 @@ FAULTS = [
     ("rope-missing", "rope-missing", "q_rope", rope(lambda p, x, c, s: x), None, ""),
     ("rope-missing-k", "rope-missing", "k_rope", rope(lambda p, x, c, s: x, "k"), None, ""),
     ("rope-interleaved", "rope-interleaved", "q_rope", rope(rope_interleaved), None, ""),
+    ("rope-interleaved-mixed", "rope-interleaved", "q_rope", rope(lambda p, x, c, s: x * c + neighbours(x) * s), None, ""),
+    ("rope-interleaved-split", "rope-interleaved", "q_rope", rope(rope_interleaved_split), None, ""),
     ("rope-reversed", "rope-reversed", "q_rope", rope(lambda p, x, c, s: turn(x, c, -s)), None, ""),
     ("rope-theta-1e4", "rope-theta", "q_rope", rope(by(theta=1e4)), 1e4, "", ("rope-dim",)),
     ("rope-theta-odd", "rope-theta", "q_rope", rope(by(theta=150000.0)), 150000, "", ("rope-dim",)),
@@ -448,10 +477,14 @@ FAULTS = [
     ("rope-offset-k", "rope-position-offset", "k_rope", rope(by(offset=1), "k"), 1, ""),
     ("rope-partial", "rope-partial", "q_rope", rope(rope_partial), None, ""),
     ("rope-partial-own", "rope-partial", "q_rope", rope(rope_partial_own), None, ""),
+    ("rope-partial-first", "rope-partial", "q_rope", rope(rope_partial_first), None, ""),
+    ("rope-partial-pairs", "rope-partial", "q_rope", rope(rope_partial_pairs), None, ""),
     ("rope-dim", "rope-dim", "q_rope", rope(lambda p, x, c, s: turn(x, *angles(p, x, width=p.head_dim + 4))), lambda p: p.head_dim + 4, "", ("rope-theta",)),
     ("rope-dim-double", "rope-dim", "q_rope", rope(lambda p, x, c, s: turn(x, *angles(p, x, width=2 * p.head_dim))), lambda p: 2 * p.head_dim, "", ("rope-theta",)),
     ("rope-scaling", "rope-scaling", "q_rope", rope(by(scale=4.0)), 4, ""),
     ("rope-scaling-odd", "rope-scaling", "q_rope", rope(by(scale=2.5)), 2.5, ""),
+    ("rope-no-yarn", "rope-scaling", "q_rope", rope(by()), None, "yarn"),
+    ("rope-no-factor", "rope-scaling", "q_rope", rope(rope_no_factor), None, "yarn"),
     ("rope-on-values", "rope-on-values", "context", attention(values=lambda p, v, c, s: turn(v, c, s)), None, ""),
     ("rope-twice", "rope-twice", "q_rope", rope(lambda p, x, c, s: turn(turn(x, c, s), c, s)), None, ""),
     ("scale-missing", "scale-missing", "probs", attention(scale=lambda p, m: 1.0), None, ""),
@@ -475,6 +508,9 @@ FAULTS = [
     ("gelu-tanh", "activation", "act_fn", activation(lambda x: F.gelu(x, approximate="tanh")), None, ""),
     ("relu", "activation", "act_fn", activation(F.relu), None, ""),
     ("sigmoid", "activation", "act_fn", activation(torch.sigmoid), None, ""),
+    ("quick-gelu", "activation", "act_fn", activation(lambda x: x * torch.sigmoid(1.702 * x)), None, ""),
+    ("tanh", "activation", "act_fn", activation(torch.tanh), None, ""),
+    ("identity", "activation", "act_fn", activation(lambda x: x), None, ""),
     ("up-missing", "up-missing", "gated", mlp(lambda m, x: (m.up_proj(x), m.act_fn(m.gate_proj(x)))[1]), None, ""),
     ("final-norm-missing", "final-norm-missing", "norm", final(lambda m, x: x), None, "all"),
     ("final-norm-eps", "norm-eps", "norm", final(lambda m, x: rms(x, m.weight, 0.3)), 0.3, "all"),
@@ -537,6 +573,75 @@ SAMPLE = {
     "qwen2-tiny": "bias-missing rope-dim window-3 residual-source-1 gelu unknown-cube",
 }  # fmt: skip
 
+# What each step reads: a tensor whose inputs are as they should be, and which is not, is one that
+# the mistake itself has changed.
+INPUTS = {
+    "input_layernorm": ("stream",), "q_proj": ("input_layernorm",), "k_proj": ("input_layernorm",), "v_proj": ("input_layernorm",),
+    "q_norm": ("q_proj",), "k_norm": ("k_proj",), "q_rope": ("q_proj", "q_norm"), "k_rope": ("k_proj", "k_norm"), "probs": ("q_rope", "k_rope"),
+    "context": ("probs", "v_proj"), "o_proj": ("context",), "attn_residual": ("stream", "o_proj"), "post_attention_layernorm": ("attn_residual",),
+    "gate_proj": ("post_attention_layernorm",), "up_proj": ("post_attention_layernorm",), "act_fn": ("gate_proj",), "gated": ("act_fn", "up_proj"),
+    "down_proj": ("gated",), "output": ("attn_residual", "down_proj"),
+}  # fmt: skip
+
+# The mistakes that are recorded on qwen2-tiny too: where biases, square weights or a head of its own make a difference.
+ON_BOTH = ("bias", "transposed", "wrong-weight", "head-not-tied")
+# Those whose first block output is recorded too, to be found from that alone.
+BLOCKS = """norm-missing-post norm-eps-post norm-mean-in norm-exchanged bias-missing-v transposed-o wrong-weight-up wrong-weight-layer
+    qk-whole-width qk-after-rope-absent rope-offset-k rope-partial-own rope-dim-double rope-scaling-odd window-3 gqa-order context-untransposed
+    residual-source-input gate-up-loaded unknown-cube""".split()
+
+
+def mistakes(folder, path):
+    """Writes one file with every mistake, made in all layers: the tensors that the mistake itself changes.
+    What they were made of is in the model's trace.safetensors, or in the file itself (right:NAME)."""
+    right = load(path)
+    layers, family, yarn = right.config.num_hidden_layers, right.config.model_type[-1], "yarn" in path.name
+    good = read(path / "trace.safetensors") if not yarn else run(right, [5, 9, 7, 10, 2, 5, 8, 4])
+    ids = good["input_ids"].tolist()
+    cases, tensors = [], {}
+    if yarn:
+        tensors = {"input_ids": good["input_ids"]}
+        tensors.update({"right:" + k: good[k] for k in good if k.endswith("0.self_attn.q_norm") or k.endswith("0.self_attn.k_norm")})
+    for name, cause, op, fault, value, needs, *also in FAULTS:
+        if needs in ("2", "3") and needs != family or needs == "trap" or (needs == "yarn") != yarn:
+            continue
+        if family == "2" and needs != "2" and not name.startswith(ON_BOTH):
+            continue
+        model = load(path)
+        p = Port(model, list(range(layers)))
+        with restored(p.source):
+            fault(p)
+            t = run(model, ids, p.drop)
+        kept = [k for k in t if not k.startswith("hidden_states") and k != "input_ids" and own(k, t, good, layers)]
+        if not kept:  # a window that is wider than the text
+            continue
+        if name in BLOCKS:
+            kept.append("hidden_states.1")
+        tensors.update({f"{name}:{k}": t[k] for k in kept})
+        cases.append({
+            "name": name, "tensors": kept, "value": value(p) if callable(value) else value,
+            "cause": [cause, *(also[0] if also and "rope" in cause else ())], "blockCause": [cause, *(also[0] if also else ())],
+        })  # fmt: skip
+    write(folder / (path.name + ".safetensors"), tensors, {**versions(), "cases": json.dumps(cases)})
+
+
+def own(name, t, good, layers):
+    """Says whether the tensor is not as it should be, although all that it was made of is."""
+    if not visible(good[name], t[name]):
+        return False
+    inputs = {"model.norm": [f"model.layers.{layers - 1}"], "lm_head": ["model.norm"]}.get(name, [])
+    if name.startswith("model.layers."):
+        layer, _, op = name[len("model.layers.") :].partition(".")
+        stream = f"model.layers.{int(layer) - 1}" if layer > "0" else "model.embed_tokens"
+        inputs = [stream if i == "stream" else rename(i, layer, layers) for i in INPUTS[op.split(".")[-1] or "output"]]
+    return all(i not in t or torch.equal(t[i], good[i]) for i in inputs)
+
+
+def read(path):
+    """The tensors of a file that trace.py wrote."""
+    with safetensors.safe_open(path, "pt") as f:
+        return {k: f.get_tensor(k) for k in f.keys()}
+
 
 def wanted(case, kind, first):
     """Says which tensors of a case the sample keeps: None for none of them."""
@@ -577,7 +682,7 @@ def make(folder, models, sample=False):
         ids[2:4] = [7, 23]  # rows that are nearly zero: eps shows
         good = run(right, ids)
         for name, cause, op, fault, value, needs, *also in FAULTS:
-            if needs in "23" and needs and needs != family:
+            if needs in "23" and needs and needs != family or needs == "yarn":
                 continue
             where = {"all": list(range(layers))}
             if needs not in ("all", "trap", "layers"):
@@ -697,6 +802,8 @@ def main():
         manifest.parent.mkdir(parents=True, exist_ok=True)
         cases = make(a.dir, [HERE / "qwen2-tiny", HERE / "qwen3-tiny"], sample=True)
         manifest.write_text("[\n" + ",\n".join(json.dumps(c) for c in cases) + "\n]\n")
+        for name in ("qwen2-tiny", "qwen3-tiny", "variants/qwen3-yarn"):
+            mistakes(a.dir, HERE / name)
         return
     if not (a.keep and manifest.exists()):
         a.dir.mkdir(parents=True, exist_ok=True)

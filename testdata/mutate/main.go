@@ -2,14 +2,15 @@
 // the package's sources, runs the tests on a copy, and says which changes they
 // did not notice, and whether the verdict named the function that was changed.
 //
-//	go run ./testdata/mutate                 the known porting bugs, and 400 changes drawn by -seed
+//	go run ./testdata/mutate                 the known porting bugs, and 600 changes drawn by -seed
 //	go run ./testdata/mutate -n 0            the porting bugs only
 //	go run ./testdata/mutate -in rope.go     every change of one file (or function: -in RoPE)
 //	go run ./testdata/mutate -list           what there is to change, without running anything
 //
-// A change that does not build is no mutant and another one is drawn. One that
-// cannot be noticed is listed in equivalent.txt with the reason. Run it from the
-// root of the repository.
+// A change that does not build is no mutant. One that cannot be noticed is listed
+// in equivalent.txt with the reason. Whether a change is drawn depends on nothing but
+// the seed and its own text, so that a draw can be tried in parts (-only), and stays
+// the same in files that do not change. Run it from the root of the repository.
 package main
 
 import (
@@ -17,6 +18,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -52,11 +54,11 @@ type mutant struct {
 func (m *mutant) key() string { return m.function + " | " + m.before + " | " + m.after }
 
 func main() {
-	count := flag.Int("n", 400, "how many changes to draw")
+	count := flag.Int("n", 600, "about how many changes to draw of all files; every fourth or so does not build")
 	seed := flag.Uint64("seed", 1, "of the draw")
 	workers := flag.Int("workers", 2, "how many to try at the same time")
 	in := flag.String("in", "", "only changes of this file or function, all of them")
-	not := flag.String("not", "", "no changes of these files: a.go,b.go")
+	only := flag.String("only", "", "of the draw, only the changes of these files: a.go,b.go")
 	from := flag.String("from", "", "not a draw, but the changes that this result file (-o) lists; those that it says were caught and named right are not tried again")
 	list := flag.Bool("list", false, "list the changes, do not try them")
 	named := flag.Bool("named", true, "try the known porting bugs")
@@ -78,22 +80,20 @@ func main() {
 	reasons, err := readEquivalent("testdata/mutate/equivalent.txt")
 	check(err)
 
-	all = slices.DeleteFunc(all, func(m *mutant) bool { return slices.Contains(strings.Split(*not, ","), m.file) })
 	var before []*mutant
-	if *from != "" {
+	switch {
+	case *from != "":
 		all, before = readResults(*from, all)
-		*count = len(all)
-	}
-	want := *count
-	if *in != "" {
+	case *in != "":
 		all = slices.DeleteFunc(all, func(m *mutant) bool { return m.file != *in && m.function != *in })
-		want = len(all)
-	} else if *from == "" {
-		r := rand.New(rand.NewPCG(*seed, 0))
-		r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	default:
+		all = draw(all, *seed, *count)
+		if *only != "" {
+			all = slices.DeleteFunc(all, func(m *mutant) bool { return !slices.Contains(strings.Split(*only, ","), m.file) })
+		}
 	}
 	var bugs []*mutant
-	if *named && *in == "" {
+	if *named && *in == "" && *only == "" {
 		for i := range portingBugs {
 			m, err := portingBugs[i].mutant(sources)
 			check(err)
@@ -101,10 +101,10 @@ func main() {
 		}
 	}
 	if *list {
-		for _, m := range slices.Concat(bugs, all[:min(want, len(all))]) {
+		for _, m := range slices.Concat(bugs, all) {
 			fmt.Printf("%s:%d %s: %s: %s  =>  %s\n", m.file, m.line, m.function, m.kind, m.before, m.after)
 		}
-		fmt.Printf("%d changes\n", len(bugs)+min(want, len(all)))
+		fmt.Printf("%d changes\n", len(bugs)+len(all))
 		return
 	}
 
@@ -113,9 +113,24 @@ func main() {
 		log, err = os.OpenFile(*out, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 		check(err)
 	}
-	run(sources, bugs, len(bugs), *workers, reasons, log)
-	drawn := append(before, run(sources, all, want, *workers, reasons, log)...)
+	run(sources, bugs, *workers, reasons, log)
+	drawn := append(before, run(sources, all, *workers, reasons, log)...)
 	report(os.Stdout, bugs, drawn)
+}
+
+// draw returns about n of the changes.
+func draw(all []*mutant, seed uint64, n int) (drawn []*mutant) {
+	times := map[string]int{}
+	for _, m := range all {
+		key := fmt.Sprint(m.file, m.kind, m.key())
+		times[key]++
+		h := fnv.New64a()
+		fmt.Fprint(h, key, times[key])
+		if rand.New(rand.NewPCG(seed, h.Sum64())).IntN(len(all)) < n {
+			drawn = append(drawn, m)
+		}
+	}
+	return drawn
 }
 
 func check(err error) {
@@ -205,10 +220,10 @@ func readResults(file string, all []*mutant) (again, done []*mutant) {
 	return again, done
 }
 
-// run tries mutants until want are done: those of one binary first, then those
-// that are built alone. What does not build does not count.
-func run(s sources, mutants []*mutant, want, workers int, reasons map[string]string, log *os.File) (done []*mutant) {
-	if want == 0 {
+// run tries mutants: those of one binary, and those that are built alone. What does
+// not build does not count.
+func run(s sources, mutants []*mutant, workers int, reasons map[string]string, log *os.File) (done []*mutant) {
+	if len(mutants) == 0 {
 		return nil
 	}
 	work, err := os.MkdirTemp("", "mutate-")
@@ -216,8 +231,6 @@ func run(s sources, mutants []*mutant, want, workers int, reasons map[string]str
 	defer os.RemoveAll(work)
 	build, binary := filepath.Join(work, "build"), filepath.Join(work, "all.test")
 	check(copyTree(build, s.dir))
-	// A third more than wanted, for those that do not build. The order stays that of the draw.
-	mutants = mutants[:min(len(mutants), want+want/3+20)]
 	check(schemata(build, s, mutants, binary))
 	var queue []*mutant
 	for _, m := range mutants {
@@ -228,16 +241,15 @@ func run(s sources, mutants []*mutant, want, workers int, reasons map[string]str
 	fmt.Fprintf(os.Stderr, "%d changes, %d of them build or may\n", len(mutants), len(queue))
 
 	var mu sync.Mutex
-	begun := 0 // not counting those that do not build
+	want := len(queue)
 	next := func() *mutant {
 		mu.Lock()
 		defer mu.Unlock()
-		if begun >= want || len(queue) == 0 {
+		if len(queue) == 0 {
 			return nil
 		}
 		m := queue[0]
 		queue = queue[1:]
-		begun++
 		return m
 	}
 	var all sync.WaitGroup
@@ -255,9 +267,7 @@ func run(s sources, mutants []*mutant, want, workers int, reasons map[string]str
 				if ok && m.outcome == "not caught" {
 					m.outcome, m.reason = "equivalent", why
 				}
-				if m.outcome == "does not build" {
-					begun--
-				} else {
+				if m.outcome != "does not build" {
 					done = append(done, m)
 					line := fmt.Sprintf("%s\t%.1fs\t%s:%d\t%s\t%s\t[%s]\t%s\n", m.outcome, m.took.Seconds(), m.file, m.line, m.kind, m.key(), m.verdict, m.rightly())
 					fmt.Fprintf(os.Stderr, "%d/%d %s", len(done), want, line)

@@ -56,7 +56,35 @@ var owners = map[string]string{
 	"Sampling.choose": "Sampling.Filter", "removed": "Sampling.Filter",
 	"Model.generate": "Model.Generate", "Options.check": "Model.Generate", "wholeCharacters": "textStream", "PrefillChunk": "Model.prefill",
 	"Model.ChatIDs": "Model.Chat",
+	// trace.go
+	"inputOf": "placeOf", "layerName": "placeOf", "stateName": "placeOf", "foreignName": "placeOf", "debuggerName": "placeOf", "debuggerMore": "placeOf",
+	"NewRecording": "Recording", "ReadRecording": "Recording", "ParseRenames": "Recording", "integers": "Recording", "numbers": "Recording",
+	"Recording.All": "Recording", "Model.Record": "Recording", "groupNumber": "Recording", "maxRecording": "Recording", "Rename": "Recording",
+	// diagnose.go
+	"place": "plain", "place.name": "plain", "parent": "plain", "blockOutput": "plain", "step": "plain", "steps": "plain", "isStep": "plain", "Model.places": "plain", "Model.shape": "plain",
+	"Model.norm": "plain", "Model.linear": "plain", "newPlain": "plain", "memoKey": "plain", "wide": "plain", "dotExact": "plain", "dotInOrder": "plain", "causal": "plain", "silu": "plain", "turn": "plain",
+	"precision": "yardstick", "inFloat64": "yardstick", "roundBF16": "yardstick", "roundF16": "yardstick", "noise": "yardstick", "precision.orSingle": "yardstick", "distance": "yardstick", "subject": "yardstick",
+	"patch": "plain.find", "patch.hits": "plain.find", "everyLayer": "plain.find", "plain.run": "plain.find", "run.compute": "plain.find", "run.input": "plain.find", "run.isChanged": "plain.find",
+	"plain.cone": "plain.find", "plain.try": "plain.find", "plain.fitted": "plain.find", "plain.improve": "plain.find", "plain.nice": "plain.find", "plain.callOf": "plain.find", "finding": "plain.find",
+	"finding.says": "plain.find", "mistake.sites": "plain.find", "layersOf": "plain.find", "likely": "plain.find", "leftover": "plain.find", "compareFloat": "plain.find", "roundTo": "plain.find", "run": "plain.find",
+	// mistakes.go
+	"mistakes": "mistake", "asTried": "mistake", "fitting": "mistake", "allNorms": "mistake", "activations": "mistake", "thetas": "mistake", "constants": "mistake", "count01": "mistake", "count": "mistake",
+	"ones": "mistake", "plusOne": "mistake", "reversed": "mistake", "namedMatrix": "mistake",
+	// report.go
+	"CompareOptions.Compare": "Compare", "fitShape": "Compare", "fingerprint": "Compare", "bias": "Compare", "worst": "Compare", "nonFinite": "Compare", "finding.number": "Compare", "finding.saying": "Compare",
+	"change": "Compare", "inOrder": "Compare", "Report": "Compare", "Finding": "Compare", "TensorReport": "Compare", "Spot": "Compare", "CompareOptions": "Compare", "comparison": "Compare",
+	"Growth": "Growth.fit", "LayerGrowth": "Growth.fit", "line": "Growth.fit", "mean": "Growth.fit", "squares": "Growth.fit",
+	// page.go
+	"mostRows": "Report.String", "Report.counts": "Report.String", "Report.around": "Report.String", "Report.writeRows": "Report.String", "Report.writeGrowth": "Report.String",
+	"Number": "Report.String", "Number.String": "Report.String", "Number.MarshalJSON": "Report.String", "cosineText": "Report.String", "Growth.rateText": "Report.String",
+	"pageHead": "Report.HTML", "logScale": "Report.HTML", "newLogScale": "Report.HTML", "logScale.y": "Report.HTML", "Report.growthChart": "Report.HTML", "shortLayer": "Report.HTML",
+	"colour": "Report.HTML", "Report.strip": "Report.HTML", "Report.positions": "Report.HTML", "Report.table": "Report.HTML",
 }
+
+// ofCall are the functions of a call that the plain network is made of; the others
+// are the mistakes'.
+var ofCall = []string{"get", "right", "unturned", "eps", "vector", "scale", "group", "r", "each", "sum", "times", "rows", "rms", "project", "linear",
+	"frequencies", "halves", "turn", "turnScaled", "attend", "dot", "mix"}
 
 // inTable are the functions that the table of kernels holds: a fault in the table
 // may show as a fault of any of them.
@@ -69,7 +97,17 @@ func owner(function string) string {
 	if o, ok := owners[function]; ok {
 		return o
 	}
-	if of, _, ok := strings.Cut(function, "."); ok && slices.Contains([]string{"jsonReader", "folder", "splitter", "encoder", "textStream", "Trace", "Cache", "matcher"}, of) && function != "Cache.continueWith" {
+	of, method, ok := strings.Cut(function, ".")
+	if of == "call" {
+		if slices.Contains(ofCall, method) {
+			return "plain"
+		}
+		return "mistake"
+	}
+	if ok && slices.Contains([]string{"jsonReader", "folder", "splitter", "encoder", "textStream", "Trace", "Cache", "matcher", "comparison", "yardstick"}, of) && function != "Cache.continueWith" {
+		if of == "comparison" {
+			return "Compare"
+		}
 		return of
 	}
 	return function
