@@ -82,7 +82,7 @@ func reports() map[string]*Report {
 	// A cause without a constant, and as many rows as the text lists; nothing to draw over the layers.
 	short := &Report{Verdict: "mislabelled", First: text("model.norm"), Cause: text("final-norm-missing"), Detail: "taken before the final norm", Others: []Finding{}, Warnings: []string{}}
 	for i := range mostRows - 1 {
-		short.Tensors = append(short.Tensors, aRow(fmt.Sprintf("a.%d", i), "ok", Number(i)/1e7))
+		short.Tensors = append(short.Tensors, aRow(fmt.Sprintf("model.layers.%d", i), "ok", Number(i)/1e7))
 	}
 	short.Tensors = append(short.Tensors, aRow("model.norm", "broken", Number(math.Inf(1))))
 	short.Growth.Layers = []LayerGrowth{{Name: "model.layers.0", Error: 1}}

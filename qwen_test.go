@@ -990,14 +990,17 @@ func TestParallel(t *testing.T) {
 		runtime.GOMAXPROCS(4)
 		var mu sync.Mutex
 		here, most := 0, 0
+		deadline := time.Now().Add(2 * time.Second)
 		parallel(16, 1, func(from, to int) {
 			mu.Lock()
-			if here++; here > most {
-				most = here
-			}
+			here++
+			most = max(most, here)
 			mu.Unlock()
-			for end := time.Now().Add(5 * time.Millisecond); time.Now().Before(end); {
-				runtime.Gosched()
+			for waiting := true; waiting && time.Now().Before(deadline); {
+				time.Sleep(time.Millisecond)
+				mu.Lock()
+				waiting = most < 4
+				mu.Unlock()
 			}
 			mu.Lock()
 			here--

@@ -648,14 +648,15 @@ func (k *comparison) cause(s *subject) (f finding, ties []string, ok bool) {
 	if len(found) == 0 {
 		return k.guessHead(s)
 	}
-	f = k.mostConsistent(s, found)
+	best := k.mostConsistent(s, found)
+	f = k.refined(s, best)
 	for _, g := range found {
 		text := g.cause + " (" + k.describe(g, s) + ")"
-		if g.cause != f.cause && !slices.ContainsFunc(ties, func(t string) bool { return strings.HasPrefix(t, g.cause+" ") }) {
+		if g.cause != best.cause && g.cause != f.cause && !slices.ContainsFunc(ties, func(t string) bool { return strings.HasPrefix(t, g.cause+" ") }) {
 			ties = append(ties, text)
 		}
 	}
-	return k.refined(s, f), ties[:min(3, len(ties))], true
+	return f, ties[:min(3, len(ties))], true
 }
 
 // mostConsistent chooses among findings by what they say of the layer's other

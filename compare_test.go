@@ -1,0 +1,614 @@
+package qwen
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A port is a recording that a test changes: its numbers by name.
+type port map[string][]float32
+
+// portOf returns transformers' recording of a tiny model, and the numbers that the
+// faults of that model changed.
+func portOf(t *testing.T, model string) (m *Model, ids []int, good port, changed map[string]port) {
+	t.Helper()
+	changed = map[string]port{}
+	for _, f := range faultsOf(t, model) {
+		m, ids = f.model, f.right.IDs
+		if good == nil {
+			good = port{}
+			for _, x := range f.right.Tensors {
+				good[x.Name], _ = numbers(x)
+			}
+		}
+		changed[f.Name] = port{}
+		for name, x := range f.changed {
+			changed[f.Name][name], _ = numbers(x)
+		}
+	}
+	return m, ids, good, changed
+}
+
+// with is the port with other numbers in some places; nil takes a tensor out.
+func (p port) with(others ...port) port {
+	q := maps.Clone(p)
+	for _, o := range others {
+		maps.Copy(q, o)
+	}
+	maps.DeleteFunc(q, func(_ string, x []float32) bool { return x == nil })
+	return q
+}
+
+// only keeps the tensors that end like this.
+func (p port) only(endings ...string) port {
+	q := maps.Clone(p)
+	maps.DeleteFunc(q, func(name string, _ []float32) bool {
+		return !slices.ContainsFunc(endings, func(e string) bool { return strings.HasSuffix(name, e) })
+	})
+	return q
+}
+
+// recording is what the port wrote.
+func (p port) recording(m *Model, ids []int) *Recording {
+	r := &Recording{IDs: ids}
+	for _, name := range slices.Sorted(maps.Keys(p)) {
+		at, _ := placeOf(name, m.Config.Layers)
+		r.Tensors = append(r.Tensors, NewTensor(name, p[name], m.shape(at, len(ids))...))
+	}
+	return r
+}
+
+// rounded rounds every number.
+func (p port) rounded(round func(float64) float64) port {
+	q := port{}
+	for name, x := range p {
+		y := make([]float32, len(x))
+		for i, v := range x {
+			y[i] = float32(round(float64(v)))
+		}
+		q[name] = y
+	}
+	return q
+}
+
+func scaledBy(x []float32, v float32) []float32 {
+	y := slices.Clone(x)
+	for i := range y {
+		y[i] *= v
+	}
+	return y
+}
+
+// TestCompareVerdicts has what one tensor alone does not decide.
+func TestCompareVerdicts(t *testing.T) {
+	defer answers(t, "Compare")()
+	m, ids, good, changed := portOf(t, "qwen3-tiny")
+	const l0, l1 = "model.layers.0.", "model.layers.1."
+	normOf := func(x []float32) []float32 { return RMSNorm(x, m.Norm, m.Config.Eps) }
+	trap := port{"model.layers.1": good["model.norm"]}
+	// An engine that computes in two bytes and keeps its stream in four.
+	inside := func(prec precision) port {
+		p := newPlain(m, ids)
+		p.ref[place{-1, "embed_tokens"}] = wide(good["model.embed_tokens"])
+		r := p.run(prec, nil)
+		y := make([]float32, len(good["model.layers.0"]))
+		a, b := r.compute(place{0, "o_proj"}), r.compute(place{0, "down_proj"})
+		for i := range y {
+			y[i] = good["model.embed_tokens"][i] + float32(a[i]) + float32(b[i])
+		}
+		return port{"model.embed_tokens": good["model.embed_tokens"], "model.layers.0": y}
+	}
+	// One that keeps everything in two bytes.
+	engine := func(prec precision) port {
+		p, y := newPlain(m, ids).run(prec, nil), port{}
+		for _, at := range m.places() {
+			for _, v := range p.input(at) {
+				y[at.name()] = append(y[at.name()], float32(v))
+			}
+		}
+		return y
+	}
+	cut := func(v float64) float64 { return float64(math.Float32frombits(math.Float32bits(float32(v)) &^ 0xffff)) }
+	noisy := slices.Clone(good["lm_head"])
+	for i := range noisy {
+		noisy[i] += float32(i%5) / 2
+	}
+	for _, tt := range []struct {
+		name                  string
+		port                  port
+		verdict, first, cause string
+		detail                string
+		others                int
+	}{
+		{"good", good, "match", "", "", "41 tensors agree to rounding", 0},
+		{"the state after the final norm", good.with(trap), "mislabelled", "model.layers.1", "hidden-state-after-final-norm", "model.layers.1 holds the last layer's output after the final norm (as the last of transformers' hidden_states does); the layer itself is right", 0},
+		{"that, and a mistake", good.with(trap, changed["logits-scaled"]), "differs", "lm_head", "logits-scaled", "the logits are multiplied by 0.125; besides, model.layers.1 was taken after the final norm", 0},
+		{"a final norm in the layer, and one after it", good.with(trap, port{"model.norm": normOf(good["model.norm"])}), "differs", "model.layers.1", "hidden-state-after-final-norm",
+			"what is called the last layer's output was taken after the final norm; the layer itself is right, in layer 1; 0 of 1 other broken tensors are explained by it", 1},
+		{"the final norm's input in its place", good.with(port{"hidden_states.2": good["model.norm"], "model.norm": good["model.layers.1"], "lm_head": nil}), "mislabelled", "model.norm", "final-norm-missing", "model.norm was taken before the final norm; the norm itself was applied", 0},
+		{"no final norm", good.with(port{"model.norm": good["model.layers.1"]}), "differs", "model.norm", "final-norm-missing", "the final RMSNorm is left out; 0 of 1 other broken tensors are explained by it", 1},
+
+		{"rounded to bfloat16", good.rounded(roundBF16), "precision", "model.layers.0.input_layernorm", "bf16-rounding", "rounding to bfloat16 explains every difference (40 tensors); nothing else is wrong", 0},
+		{"cut to bfloat16", engine(precision{"", 0x1p-8, 1, 1, cut}), "precision", "model.layers.0.input_layernorm", "bf16-rounding", "rounding to bfloat16 explains every difference (40 tensors); nothing else is wrong; the errors all point towards zero, as if bits were cut off and not rounded", 0},
+		{"rounded to float16", good.rounded(roundF16), "precision", "model.layers.0.input_layernorm", "f16-rounding", "rounding to float16 explains every difference (40 tensors); nothing else is wrong", 0},
+		{"rounded but for one", good.rounded(roundBF16).with(good.only("0.mlp.act_fn")), "precision", "model.layers.0.input_layernorm", "bf16-rounding", "rounding to bfloat16 explains every difference (40 tensors); nothing else is wrong", 0},
+		{"rounded inside to bfloat16", inside(inBF16), "precision", "model.layers.0", "bf16-rounding", "rounding to bfloat16 explains every difference (1 tensors); nothing else is wrong", 0},
+		{"rounded inside to float16", inside(inF16), "precision", "model.layers.0", "f16-rounding", "rounding to float16 explains every difference (1 tensors); nothing else is wrong", 0},
+		{"rounded, and broken", good.only("0.self_attn.q_norm", "0.self_attn.k_norm").with(changed["rope-interleaved"]).rounded(roundBF16), "differs", "model.layers.0.self_attn.q_rope", "rope-interleaved",
+			"numbers 2i and 2i+1 form a pair, and not i and i+headDim/2, in layer 0; 1 of 1 other broken tensors are explained by it", 0},
+
+		{"v alone not normed", good.only("embed_tokens", "0.self_attn.q_proj", "0.self_attn.k_proj").with(changed["not-normed-v"]), "differs", l0 + "self_attn.v_proj", "input-not-normed",
+			"the projection reads the residual stream, not its norm, in v_proj, in layer 0; from what was recorded this cannot be told from norm-missing (the RMSNorm is left out, in input_layernorm)", 0},
+		{"none of them normed", good.only("embed_tokens").with(changed["not-normed-qkv"]), "differs", l0 + "self_attn.q_proj", "norm-missing",
+			"the RMSNorm is left out, in input_layernorm, in layer 0; 2 of 2 other broken tensors are explained by it; from what was recorded this cannot be told from input-not-normed (the projection reads the residual stream, not its norm, in q_proj)", 0},
+		{"q's norm alone has the other's weight", good.only("0.self_attn.q_proj", "0.self_attn.k_proj", "0.self_attn.k_norm").with(changed["qk-swapped"].only("q_norm")), "differs", l0 + "self_attn.q_norm", "norm-wrong-weight", "the norm has the weight of model.layers.0.self_attn.k_norm, in layer 0", 0},
+		{"k's norm alone has the other's weight", good.only("0.self_attn.q_proj", "0.self_attn.k_proj", "0.self_attn.q_norm").with(changed["qk-swapped"].only("k_norm")), "differs", l0 + "self_attn.k_norm", "norm-wrong-weight", "the norm has the weight of model.layers.0.self_attn.q_norm, in layer 0", 0},
+		{"the norm after the rotation", good.only("0.self_attn.q_proj").with(port{l0 + "self_attn.q_norm": good[l0+"self_attn.q_proj"]}, changed["qk-after-rope-absent"].only("q_rope")), "differs", l0 + "self_attn.q_norm", "qk-norm-after-rope",
+			"the q/k norm is applied after the rotation, in layer 0; 1 of 1 other broken tensors are explained by it", 0},
+		{"gate and up exchanged by the loader", good.only("0.post_attention_layernorm").with(changed["gate-up-loaded"].only("_proj")), "differs", l0 + "mlp.gate_proj", "gate-up-swapped", "the activation is taken of up, and not of gate, in layer 0; 1 of 1 other broken tensors are explained by it", 0},
+		{"gate alone has up's weight", good.only("0.post_attention_layernorm").with(changed["gate-up-loaded"].only("gate_proj")), "differs", l0 + "mlp.gate_proj", "wrong-weight", "the weight is that of model.layers.0.mlp.up_proj, in layer 0", 0},
+		{"two thetas", good.only("0.self_attn.q_norm", "0.self_attn.k_norm").with(changed["rope-theta-1e4"].only("q_rope"), changed["rope-theta-k"]), "differs", l0 + "self_attn.q_rope", "rope-theta", "theta is 10000, or the frequencies are made for heads of 15: these are the same numbers, in layer 0; 0 of 1 other broken tensors are explained by it", 1},
+		{"logits that have something to do with the embedding", good.only("model.norm").with(port{"lm_head": noisy}), "differs", "lm_head", "unknown", "own error 2 of 6.7, and none of the 47 known mistakes reproduces it", 0},
+	} {
+		r, err := Compare(m, tt.port.recording(m, ids))
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		first, cause := "", ""
+		if r.First != nil {
+			first, cause = *r.First, *r.Cause
+		}
+		if r.Verdict != tt.verdict || first != tt.first || cause != tt.cause || r.Detail != tt.detail || len(r.Others) != tt.others {
+			t.Errorf("%s: got\n%s, %s, %s, %d others: %s\nwant\n%s, %s, %s, %d others: %s", tt.name, r.Verdict, first, cause, len(r.Others), r.Detail, tt.verdict, tt.first, tt.cause, tt.others, tt.detail)
+		}
+	}
+}
+
+// TestCompareOthers has more broken tensors than causes are looked for.
+func TestCompareOthers(t *testing.T) {
+	defer answers(t, "Compare")()
+	m, ids, good, changed := portOf(t, "qwen3-tiny")
+	broken := port{}
+	for _, op := range []string{"q_proj", "k_proj", "v_proj", "o_proj"} {
+		name := "model.layers.0.self_attn." + op
+		broken[name] = slices.Clone(good[name])
+		for i := range broken[name] {
+			broken[name][i] += float32(i % 3)
+		}
+	}
+	broken["model.layers.0.self_attn.k_proj"][7] = float32(math.NaN())
+	r, err := Compare(m, good.with(broken, changed["norm-eps"]).recording(m, ids))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "eps is 0.01, in layer 0; 0 of 8 other broken tensors are explained by it"; *r.Cause != "norm-eps" || r.Detail != want {
+		t.Errorf("got %s, want %s", r.Detail, want)
+	}
+	var got []string // of four that are looked at: what is not a number has no cause
+	for _, o := range r.Others {
+		got = append(got, strings.TrimPrefix(o.First, "model.layers.0.self_attn.")+" "+o.Cause)
+	}
+	if want := []string{"q_proj unknown", "v_proj unknown", "q_norm unknown"}; !slices.Equal(got, want) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	r, err = Compare(m, good.with(port{"model.layers.0.self_attn.k_proj": broken["model.layers.0.self_attn.k_proj"]}).recording(m, ids))
+	if err != nil || *r.First != "model.layers.0.self_attn.k_proj" || *r.Cause != "unknown" || r.Detail != "1 of its numbers are NaN or Inf, and what it was made of is finite" {
+		t.Errorf("not a number: %v, %v", err, r)
+	}
+}
+
+// TestCompareErrors has what cannot be compared.
+func TestCompareErrors(t *testing.T) {
+	defer answers(t, "Compare")()
+	m, ids, good, _ := portOf(t, "qwen3-tiny")
+	rec := good.recording(m, ids)
+	counts := &Recording{IDs: ids, Tensors: []Tensor{idTensor("lm_head", I64, []int{1}, 1)}}
+	closed, _ := openTiny(t, "qwen3-tiny", "qwen3-tiny/trace.safetensors")
+	closed.Close()
+	for _, tt := range []struct {
+		name string
+		m    *Model
+		o    CompareOptions
+		rec  *Recording
+		want string
+	}{
+		{"nothing of ours", nil, CompareOptions{}, rec, "qwen: Compare: found no model and no recording of ours, expected one of them"},
+		{"a model that is closed", closed, CompareOptions{Ours: rec}, rec, ErrClosed.Error()},
+		{"a closed model's own run", closed, CompareOptions{}, rec, ErrClosed.Error()},
+		{"ours holds no numbers", m, CompareOptions{Ours: counts}, rec, "I64"},
+		{"theirs holds no numbers", m, CompareOptions{}, counts, "I64"},
+		{"neither does, without a model", nil, CompareOptions{Ours: rec}, counts, "I64"},
+		{"nor ours", nil, CompareOptions{Ours: counts}, rec, "I64"},
+		{"no such step", m, CompareOptions{Op: "q_projection"}, rec, `qwen: the recording: found no tensor of step "q_projection" in layers [], expected one to judge`},
+		{"no such layer", m, CompareOptions{Layers: []int{7}}, rec, `qwen: the recording: found no tensor of step "" in layers [7], expected one to judge`},
+		{"no name that is known", m, CompareOptions{}, &Recording{IDs: ids, Tensors: []Tensor{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d"}, {Name: "x_outputs"}}}, "qwen: the recording: found no tensor whose name is known (first: a, b, c), expected names such as model.layers.0.input_layernorm; see -rename"},
+		{"no shape that fits", m, CompareOptions{}, &Recording{IDs: ids, Tensors: []Tensor{NewTensor("lm_head", []float32{1}, 1)}}, "qwen: lm_head: found shape [1], expected [8 97]: no tensor fits the config and the 8 ids"},
+	} {
+		if r, err := tt.o.Compare(tt.m, tt.rec); r != nil || err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, %v, want %s", tt.name, r, err, tt.want)
+		}
+	}
+	if r, err := Compare(closed, rec); r != nil || !errors.Is(err, ErrClosed) {
+		t.Errorf("a closed model: %v", err)
+	}
+}
+
+// TestCompareShapes has tensors of another size before and after one that is wrong.
+func TestCompareShapes(t *testing.T) {
+	defer answers(t, "Compare")()
+	m, ids, good, changed := portOf(t, "qwen3-tiny")
+	misshapen := func(p port, name string) *Recording {
+		r := p.recording(m, ids)
+		for i := range r.Tensors {
+			if x := &r.Tensors[i]; x.Name == name {
+				x.Shape = []int{len(ids), x.Shape[1] - 1}
+				x.Data = x.Data[:4*x.Shape[0]*x.Shape[1]]
+			}
+		}
+		return r
+	}
+	const up, gate = "model.layers.0.mlp.up_proj", "model.layers.0.mlp.gate_proj"
+	for _, tt := range []struct {
+		rec          *Recording
+		first, cause string
+	}{
+		{misshapen(good, up), up, "unknown"},
+		{misshapen(good.with(changed["norm-eps"]), up), "model.layers.0.input_layernorm", "norm-eps"},
+		{misshapen(good.with(changed["up-missing"]), gate), gate, "unknown"},
+	} {
+		r, err := Compare(m, tt.rec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Verdict != "differs" || *r.First != tt.first || *r.Cause != tt.cause || len(r.Warnings) != 1 || !strings.HasSuffix(r.Warnings[0], "_proj: found shape [8 51], expected [8 52]") {
+			t.Errorf("got %v, %v, want %s, %s", r, r.Warnings, tt.first, tt.cause)
+		}
+		if want := r.Warnings[0] + ": the config says another size, or the recording holds something else"; tt.cause == "unknown" && r.Detail != want {
+			t.Errorf("got %s, want %s", r.Detail, want)
+		}
+		for _, x := range r.Tensors {
+			if (x.Status == "shape") != strings.HasPrefix(r.Warnings[0], x.Name+": ") {
+				t.Errorf("%s: %s", x.Name, x.Status)
+			}
+		}
+	}
+	x := []float32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}
+	turned := []float32{1, 2, 7, 8, 3, 4, 9, 10, 5, 6, 11, 12} // [3 2 2] of [2 3 2]
+	for _, tt := range []struct {
+		found, want []int
+		y           []float32
+	}{
+		{[]int{3, 4}, []int{3, 4}, x},
+		{[]int{1, 3, 4}, []int{3, 4}, x},
+		{[]int{1, 1, 3, 4}, []int{3, 4}, x},
+		{[]int{12}, []int{1, 12}, nil},
+		{[]int{4, 3}, []int{3, 4}, nil},
+		{[]int{2, 3, 4}, []int{3, 4}, nil},
+		{[]int{1, 12}, []int{1, 12}, x},
+		{[]int{1, 1, 12}, []int{1, 12}, x},
+		{[]int{3, 2, 2}, []int{3, 4}, x},
+		{[]int{3, 2, 3}, []int{3, 4}, nil},
+		{[]int{2, 2, 3}, []int{3, 4}, nil},
+		{[]int{3, 4}, []int{3, 2, 2}, x},
+		{[]int{3, 5}, []int{3, 2, 2}, nil},
+		{[]int{4, 3}, []int{3, 2, 2}, nil},
+		{[]int{1, 3, 2, 2}, []int{3, 2, 2}, x},
+		{[]int{2, 3, 2}, []int{3, 2, 2}, turned},
+		{[]int{1, 2, 3, 2}, []int{3, 2, 2}, turned},
+		{[]int{2, 3, 3}, []int{3, 2, 2}, nil},
+		{[]int{1, 3, 4}, []int{1, 4, 3}, nil},
+		{[]int{3, 1, 4}, []int{1, 3, 4}, []float32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}},
+		{[]int{}, []int{3, 4}, nil},
+	} {
+		y, ok := fitShape(x, tt.found, tt.want)
+		if ok != (tt.y != nil) || !slices.Equal(y, tt.y) {
+			t.Errorf("%v as %v: got %v, %v, want %v", tt.found, tt.want, y, ok, tt.y)
+		}
+	}
+}
+
+// TestCompareRecordings compares without a model.
+func TestCompareRecordings(t *testing.T) {
+	defer answers(t, "Compare")()
+	tensor := func(name string, x ...float32) Tensor { return NewTensor(name, x, len(x)) }
+	ours := &Recording{IDs: []int{1, 2, 3}, Tensors: []Tensor{
+		tensor("model.layers.0.mlp.up_proj", 1, 2, 3), tensor("zero", 0, 0, 0), tensor("model.norm", 1, 2, 3), tensor("model.layers.0.mlp.gate_proj", 3, 4, 0), tensor("lm_head", 1, 2), tensor("nan", float32(math.NaN()), 1, 1)}}
+	theirs := &Recording{IDs: []int{1, 2, 3}, Tensors: []Tensor{
+		tensor("other", 1, 1, 1), tensor("zero", 0, 0, 0), tensor("nan", 1, 1, 1), tensor("lm_head", 1, 2, 3), tensor("model.norm", 1, 2, 2.5), tensor("model.layers.0.mlp.up_proj", 1, 2, 3+0x1p-12), tensor("model.layers.0.mlp.gate_proj", 3, 0, 4)}}
+	r, err := CompareOptions{Ours: ours}.Compare(nil, theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inf := math.Inf(1)
+	want := []TensorReport{
+		{Name: "model.layers.0.mlp.gate_proj", Status: "broken", MaxAbs: 4, RMS: Number(math.Sqrt(32. / 3)), Relative: 1, Cosine: 9. / 25},
+		{Name: "model.layers.0.mlp.up_proj", Status: "ok", MaxAbs: 0x1p-12, RMS: Number(0x1p-12 / math.Sqrt(3)), Relative: 0x1p-12 / (3 + 0x1p-12), Cosine: 1},
+		{Name: "model.norm", Status: "inherited", MaxAbs: 0.5, RMS: Number(0.5 / math.Sqrt(3)), Relative: 0.2, Cosine: Number(12.5 / math.Sqrt(14*11.25))},
+		{Name: "lm_head", Status: "shape"},
+		{Name: "other", Status: "missing"},
+		{Name: "zero", Status: "ok", Cosine: 1},
+		{Name: "nan", Status: "inherited", MaxAbs: Number(inf), RMS: Number(inf), Relative: Number(inf), Cosine: none},
+	}
+	near := func(a, b Number) bool {
+		return a == b || math.Abs(float64(a-b)) < 1e-6*math.Abs(float64(b)) || math.IsNaN(float64(a)) && math.IsNaN(float64(b))
+	}
+	for i, w := range want {
+		g := r.Tensors[i]
+		if g.Name != w.Name || g.Status != w.Status || !near(g.MaxAbs, w.MaxAbs) || !near(g.RMS, w.RMS) || !near(g.Relative, w.Relative) || !near(g.Cosine, w.Cosine) || !math.IsNaN(float64(g.OwnMaxAbs+0*g.OwnExcess)) {
+			t.Errorf("got %+v, want %+v", g, w)
+		}
+	}
+	if len(r.Tensors) != len(want) || r.Verdict != "differs" || *r.First != want[0].Name || *r.Cause != "unknown" ||
+		r.Detail != "the first tensor that differs by more than 0.0001 of its largest number; without a model (-model) nothing is known of its cause" || r.Growth.Layers == nil {
+		t.Errorf("got %+v", r)
+	}
+	if r, err = (CompareOptions{Ours: ours, Tolerance: 0.5}).Compare(nil, &Recording{IDs: ours.IDs, Tensors: theirs.Tensors[4:6]}); err != nil || r.Verdict != "match" || r.Detail != "no tensor differs by more than 0.5 of its largest number" {
+		t.Errorf("with a tolerance: %v, %v", r, err)
+	}
+	m, _, _, _ := portOf(t, "qwen3-tiny")
+	for _, m := range []*Model{nil, m} {
+		for want, ids := range map[string][]int{"the ids differ from token 1 on (3 and 3 tokens)": {1, 3, 3}, "the ids differ from token 3 on (3 and 4 tokens)": {1, 2, 3, 4}, "the ids differ from token 2 on (3 and 2 tokens)": {1, 2}} {
+			rec := &Recording{IDs: ids, Tensors: []Tensor{NewTensor("model.embed_tokens", make([]float32, 36*len(ids)), len(ids), 36)}}
+			r, err := CompareOptions{Ours: ours}.Compare(m, rec)
+			if err != nil || r.Verdict != "differs" || *r.First != "input_ids" || r.Detail != want+": the tokenizers disagree, or the prompts do" {
+				t.Errorf("%v: %v, %v", ids, r, err)
+			}
+		}
+	}
+}
+
+// TestComparePart judges attention, the FFN and a block as one step each: what lies
+// inside may be wrong.
+func TestComparePart(t *testing.T) {
+	defer answers(t, "Compare")()
+	m, ids, good, _ := portOf(t, "qwen3-tiny")
+	const l0 = "model.layers.0."
+	wrong := func(names ...string) port {
+		p := port{}
+		for _, n := range names {
+			p[l0+n] = scaledBy(good[l0+n], 2)
+		}
+		return p
+	}
+	for _, tt := range []struct {
+		op      string
+		layers  []int
+		port    port
+		verdict string
+		judged  []string
+	}{
+		{"self_attn", nil, wrong("self_attn.q_proj", "self_attn.k_rope", "self_attn.context", "self_attn.probs"), "match", []string{l0 + "self_attn.o_proj", "model.layers.1.self_attn.o_proj"}},
+		{"self_attn", []int{0}, wrong("self_attn.o_proj"), "differs", []string{l0 + "self_attn.o_proj"}},
+		{"self_attn", []int{0}, wrong("input_layernorm"), "differs", []string{l0 + "self_attn.o_proj"}},
+		{"mlp", []int{0}, wrong("mlp.gate_proj", "mlp.gated", "mlp.act_fn"), "match", []string{l0 + "mlp.down_proj"}},
+		{"mlp", []int{0}, wrong("post_attention_layernorm"), "differs", []string{l0 + "mlp.down_proj"}},
+		{"block", []int{0}, wrong("mlp.down_proj", "self_attn.o_proj", "attn_residual", "input_layernorm"), "match", []string{"model.layers.0"}},
+		{"block", []int{1}, wrong("mlp.down_proj"), "match", []string{"model.layers.1"}},
+		{"block", []int{1}, port{"model.layers.0": scaledBy(good["model.layers.0"], 2)}, "differs", []string{"model.layers.1"}},
+		{"mlp.gated", []int{0}, wrong("mlp.act_fn"), "differs", []string{l0 + "mlp.gated"}},
+		{"model.norm", nil, nil, "match", []string{"model.norm"}},
+		{"", []int{1}, wrong("mlp.gated"), "match", nil},
+		{"lm_head", nil, port{"lm_head": scaledBy(good["lm_head"], 2)}, "differs", []string{"lm_head"}},
+	} {
+		r, err := CompareOptions{Op: tt.op, Layers: tt.layers}.Compare(m, good.with(tt.port).recording(m, ids))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, x := range r.Tensors {
+			if x.Status != "missing" {
+				names = append(names, x.Name)
+			}
+		}
+		if r.Verdict != tt.verdict || tt.judged != nil && !slices.Equal(names, tt.judged) {
+			t.Errorf("%q %v: got %s, %v, want %s, %v", tt.op, tt.layers, r.Verdict, names, tt.verdict, tt.judged)
+		}
+		for _, x := range r.Tensors {
+			if !math.IsNaN(float64(x.MaxAbs)) {
+				t.Errorf("%s: a step alone has no chain", x.Name)
+			}
+		}
+	}
+}
+
+// TestCompareRows computes what a report says of one tensor, and of the layers.
+func TestCompareRows(t *testing.T) {
+	defer answers(t, "Compare")()
+	m, ids, good, _ := portOf(t, "qwen3-tiny")
+	const name = "model.layers.0"
+	x := slices.Clone(good[name])
+	x[5], x[36+2], x[7*36+35] = x[5]+0.5, x[36+2]-2, x[7*36+35]+1
+	bad := good.with(port{name: x})
+	r, err := CompareOptions{Ours: good.recording(m, ids)}.Compare(m, bad.recording(m, ids))
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := 0.0
+	for _, v := range x {
+		size = max(size, math.Abs(float64(v)))
+	}
+	near := func(got Number, want float64) bool { return math.Abs(float64(got)-want) <= 1e-4*math.Abs(want) }
+	wrong := false
+	for _, row := range r.Tensors {
+		at, _ := placeOf(row.Name, 2)
+		status := "ok"
+		if row.Name == name {
+			wrong, status = true, "broken"
+			if !near(row.MaxAbs, 2) || !near(row.RMS, math.Sqrt(5.25/float64(len(x)))) || !near(row.Relative, 2/size) || !near(row.OwnMaxAbs, 2) || !near(row.OwnRelative, 2/size) || !(row.OwnExcess > 1e3) {
+				t.Errorf("got %+v", row)
+			}
+			if len(row.Worst) != 3 || !slices.Equal(row.Worst[0].Index, []int{1, 2}) || !slices.Equal(row.Worst[1].Index, []int{7, 35}) || !slices.Equal(row.Worst[2].Index, []int{0, 5}) ||
+				!near(row.Worst[0].Reference, float64(x[38])) || !near(row.Worst[0].Ours, float64(good[name][38])) || !near(row.Worst[0].Ratio, float64(x[38])/float64(good[name][38])) {
+				t.Errorf("the worst are %v", row.Worst)
+			}
+			for i, p := range row.positions {
+				var e, of float64
+				for j := i * 36; j < i*36+36; j++ {
+					e, of = e+math.Pow(float64(x[j]-good[name][j]), 2), of+math.Pow(float64(x[j]), 2)
+				}
+				if want := math.Sqrt(e / of); math.Abs(p-want) > 1e-9 {
+					t.Errorf("position %d: got %g, want %g", i, p, want)
+				}
+			}
+			if len(row.positions) != len(ids) {
+				t.Errorf("%d positions", len(row.positions))
+			}
+		} else if wrong && at.layer == 1 && (at.op == "input_layernorm" || at.op == "attn_residual") {
+			status = "broken" // they were made of the right numbers
+		}
+		if row.Status != status {
+			t.Errorf("%s: %s, want %s", row.Name, row.Status, status)
+		}
+		if row.Status == "ok" && (row.MaxAbs != 0 || row.RMS != 0 || row.Relative != 0 || !near(row.Cosine, 1)) {
+			t.Errorf("%s is the same in both: %+v", row.Name, row)
+		}
+		if (row.positions == nil) != (at.op == "probs") {
+			t.Errorf("%s: %d positions", row.Name, len(row.positions))
+		}
+	}
+	rms := func(a []float32, b []float32) float64 {
+		sum := 0.0
+		for i := range a {
+			d := float64(a[i])
+			if b != nil {
+				d -= float64(b[i])
+			}
+			sum += d * d
+		}
+		return math.Sqrt(sum / float64(len(a)))
+	}
+	g := r.Growth.Layers
+	if len(g) != 3 || g[0].Name != "model.embed_tokens" || g[1].Name != name || g[2].Name != "model.layers.1" {
+		t.Fatalf("got %v", g)
+	}
+	var sum, most float64
+	for i := range ids {
+		d := rms(x[i*36:i*36+36], good["model.embed_tokens"][i*36:i*36+36]) * 6 // the square root of 36
+		sum, most = sum+d/float64(len(ids)), max(most, d)
+	}
+	if g[0].Error != 0 || g[0].ChangeMax != 0 || !near(g[1].Error, rms(x, good[name])/rms(x, nil)) || g[1].Increase != 0 || !near(g[1].Own, 2/size) || !near(g[1].ChangeMean, sum) || !near(g[1].ChangeMax, most) || g[2].Error != 0 || g[2].Increase != 0 || len(g[1].positions) != len(ids) {
+		t.Errorf("got %+v", g)
+	}
+}
+
+// TestCompareChain lets an error run through the layers: what follows from it is
+// inherited.
+func TestCompareChain(t *testing.T) {
+	defer answers(t, "Compare")()
+	m, ids, good, changed := portOf(t, "qwen3-tiny")
+	p := newPlain(m, ids)
+	p.ref[place{-1, "embed_tokens"}] = wide(good["model.embed_tokens"])
+	y := wide(changed["scale-heads"]["model.layers.0.self_attn.probs"])
+	p.ref[place{0, "probs"}] = y
+	wrong, q := false, port{}
+	for _, at := range m.places() {
+		for _, v := range p.run(inFloat32, nil).input(at) {
+			q[at.name()] = append(q[at.name()], float32(v))
+		}
+	}
+	r, err := Compare(m, q.recording(m, ids))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range r.Tensors {
+		want := "ok"
+		if row.Name == "model.layers.0.self_attn.probs" {
+			wrong, want = true, "broken"
+		} else if wrong && !strings.Contains(row.Name, "0.self_attn.v_proj") {
+			want = "inherited"
+		}
+		if row.Status != want {
+			t.Errorf("%s: %s, want %s", row.Name, row.Status, want)
+		}
+	}
+	if g := r.Growth.Layers; g[0].Error != 0 || g[1].Increase != 0 || g[2].Increase != g[2].Error/g[1].Error {
+		t.Errorf("growth %+v", g)
+	}
+}
+
+// TestExtent says in which layers a mistake was made.
+func TestExtent(t *testing.T) {
+	defer answers(t, "Compare")()
+	k := &comparison{plain: &plain{m: &Model{Config: Config{Layers: 4}}}}
+	k.m = k.plain.m
+	at := func(op string, layers ...int) *subject {
+		s := &subject{}
+		for _, l := range layers {
+			s.cone = append(s.cone, place{l, op})
+		}
+		return s
+	}
+	one := finding{patch: patch{ops: []string{"a"}, layer: 1}}
+	every := finding{patch: patch{ops: []string{"a"}, layer: everyLayer}}
+	for _, tt := range []struct {
+		f         finding
+		s         *subject
+		explained []*subject
+		rest      int
+		want      string
+	}{
+		{one, at("a", 1), nil, 0, ", in layer 1"},
+		{one, at("norm", 4), nil, 0, ""},
+		{one, at("embed_tokens", -1), nil, 2, "; 0 of 2 other broken tensors are explained by it"},
+		{one, at("a", 1), []*subject{at("a", 3)}, 0, ", in 2 of 4 layers; 1 of 1 other broken tensors are explained by it"},
+		{one, at("a", 0), []*subject{at("a", 1), at("a", 2), at("a", 3)}, 1, ", in every layer; 3 of 4 other broken tensors are explained by it"},
+		{every, at("a", 0, 1), nil, 0, ", in every layer"},
+		{one, at("b", 0, 1), []*subject{at("a", 2, 3)}, 0, ", in 2 of 4 layers; 1 of 1 other broken tensors are explained by it"},
+		{one, at("b", 2), nil, 0, ", in layer 2"},
+	} {
+		if got := k.extent(tt.f, tt.s, tt.explained, tt.rest); got != tt.want {
+			t.Errorf("%v, %v: got %q, want %q", tt.s.cone, tt.explained, got, tt.want)
+		}
+	}
+}
+
+// TestFingerprint tells how numbers were rounded.
+func TestFingerprint(t *testing.T) {
+	defer answers(t, "Compare")()
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	for _, tt := range []struct {
+		x     []float32
+		cause string
+	}{
+		{[]float32{1.5, 0.1}, ""},
+		{[]float32{0, 1, 0}, ""},
+		{nil, ""},
+		{[]float32{0.100097656, 1}, "bf16-rounding"},
+		{[]float32{0.099975586, 1, inf, nan}, "f16-rounding"},
+		{[]float32{1e30, 1}, ""},
+		{[]float32{0x1p100, 3}, "bf16-rounding"},
+		{[]float32{0.5, 0.25}, "bf16-rounding"}, // either: the coarser one
+	} {
+		if got := fingerprint(tt.x).cause; got != tt.cause {
+			t.Errorf("%v: got %q, want %q", tt.x, got, tt.cause)
+		}
+	}
+	for _, tt := range []struct {
+		ours, want []float64
+		bias       float64
+	}{
+		{[]float64{1, -2, 3}, []float64{0.5, -1, 2}, 1},
+		{[]float64{1, -2, 3}, []float64{1.5, -3, 4}, -1},
+		{[]float64{1, -2, 3, 0, 5}, []float64{0.5, -3, 3, 7, 5}, 0},
+		{[]float64{1, 2, 3, 4}, []float64{0.5, 1, 2, 5}, 0.5},
+		{[]float64{1, 2}, []float64{1, 2}, 0},
+	} {
+		if got := bias(tt.ours, tt.want); got != tt.bias {
+			t.Errorf("%v and %v: bias %g, want %g", tt.ours, tt.want, got, tt.bias)
+		}
+	}
+	nan64 := math.NaN()
+	spots := worst([]float64{0, 0, 0, 0, 0, 0}, []float64{3, 1, nan64, 4, 4, 2}, []int{2, 3})
+	if got := fmt.Sprint(spots[0].Index, spots[1].Index, spots[2].Index); len(spots) != 3 || got != "[0 2] [1 0] [1 1]" {
+		t.Errorf("the worst are at %s", got)
+	}
+	if n := nonFinite([]float64{1, nan64, math.Inf(1), math.Inf(-1), 0}); n != 3 {
+		t.Errorf("%d numbers are not finite, want 3", n)
+	}
+}
