@@ -1017,9 +1017,6 @@ func (p *plain) nice(s *subject, a patch, d distance) float64 {
 
 // roundTo returns v with so many digits.
 func roundTo(v float64, digits int) float64 {
-	if v == 0 || math.IsInf(v, 0) || math.IsNaN(v) {
-		return v
-	}
 	r, _ := strconv.ParseFloat(strconv.FormatFloat(v, 'e', digits-1, 64), 64)
 	return r
 }

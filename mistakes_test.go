@@ -168,6 +168,163 @@ func TestMistakes(t *testing.T) {
 	sameText(t, "mistakes.txt", strings.Join(lines, "\n"))
 }
 
+// TestMistakesInBlocks looks for mistakes of several steps in the output of a block
+// of which the input alone is known.
+func TestMistakesInBlocks(t *testing.T) {
+	defer answers(t, "mistake")()
+	var lines []string
+	for _, model := range faultModels[:2] {
+		for _, f := range faultsOf(t, model) {
+			if !slices.Contains([]string{"wrong-weight-layer", "norm-exchanged", "qk-after-rope-absent", "gate-up-loaded"}, f.Name) {
+				continue
+			}
+			p, s := f.judged(t, "hidden_states.1")
+			for at := range p.ref {
+				if at.layer == 0 {
+					delete(p.ref, at)
+				}
+			}
+			clear(p.deps)
+			p.run(inFloat64, nil).compute(s.place)
+			s.cone = p.cone(s.place)
+			for _, g := range p.find(s) {
+				lines = append(lines, fmt.Sprintf("%s: %s in %s: %s", f, g.cause, g.ops, g.says(p, s)))
+			}
+		}
+	}
+	sameText(t, "inblocks.txt", strings.Join(lines, "\n"))
+}
+
+// TestMistakeRows reads other rows of the embedding, with a rounding error or two.
+func TestMistakeRows(t *testing.T) {
+	defer answers(t, "mistake")()
+	m, rec := openTiny(t, "qwen3-tiny", "qwen3-tiny/trace.safetensors")
+	at := place{-1, "embed_tokens"}
+	rows := func(of func(t int) int, off float64) *subject {
+		var want []float64
+		for t := range rec.IDs {
+			for i, v := range m.Embed.Row(of(t)) {
+				want = append(want, float64(v)*(1+off*float64(i%2)))
+			}
+		}
+		p := newPlain(m, rec.IDs)
+		p.run(inFloat64, nil).compute(at)
+		return subjectOf(p, at, want)
+	}
+	for _, tt := range []struct {
+		of   func(t int) int
+		off  float64
+		want string
+	}{
+		{func(t int) int { return rec.IDs[t] - 1 }, 0, "each token reads the row of id-1"},
+		{func(t int) int { return rec.IDs[t] + 2 }, 0, "each token reads the row of id+2"},
+		{func(t int) int { return rec.IDs[t] - 2 }, 0, "each token reads the row of id-2"},
+		{func(t int) int { return []int{rec.IDs[t], 0, 96}[t%3] }, 0, fmt.Sprintf("the rows that are read belong to other ids: token 1, id %d, reads row 0; token 2, id %d, reads row 96; token 4, id %d, reads row 0", rec.IDs[1], rec.IDs[2], rec.IDs[4])},
+		{func(t int) int { return []int{rec.IDs[t], 5}[t/7] }, 9e-7, fmt.Sprintf("the rows that are read belong to other ids: token 7, id %d, reads row 5", rec.IDs[7])},
+		{func(t int) int { return []int{rec.IDs[t], 5}[t/7] }, 1e-4, ""},
+	} {
+		s := rows(tt.of, tt.off)
+		p := newPlain(m, rec.IDs)
+		p.run(inFloat64, nil).compute(at)
+		got := ""
+		if found := p.find(s); len(found) > 0 {
+			got = found[0].says(p, s)
+		}
+		if got != tt.want {
+			t.Errorf("got %q, want %q", got, tt.want)
+		}
+	}
+}
+
+// TestMistakeWeights asks which weights may be taken for others, and has what
+// cannot be tried.
+func TestMistakeWeights(t *testing.T) {
+	defer answers(t, "mistake")()
+	m, rec := openTiny(t, "qwen3-tiny", "qwen3-tiny/trace.safetensors")
+	p := newPlain(m, rec.IDs)
+	at := func(p *plain, layer int, op string, value float64) *call {
+		return &call{p.run(inFloat64, &patch{&mistake{}, []string{op}, layer, value}), place{layer, op}}
+	}
+	names := func(all []place) (text string) {
+		for _, p := range all {
+			text += " " + strings.TrimPrefix(p.name(), "model.layers.")
+		}
+		return strings.TrimSpace(text)
+	}
+	for _, tt := range []struct{ got, want string }{
+		{names(at(p, 0, "input_layernorm", 0).otherNorms()), "0.post_attention_layernorm 1.input_layernorm 1.post_attention_layernorm model.norm"},
+		{names(at(p, 1, "q_norm", 0).otherNorms()), "1.k_norm 0.q_norm 0.k_norm"},
+		{names(at(p, 2, "norm", 0).otherNorms()), "0.input_layernorm 0.post_attention_layernorm 1.input_layernorm 1.post_attention_layernorm"},
+		{names(at(p, 0, "k_proj", 0).otherLinears()), "0.self_attn.v_proj 1.self_attn.k_proj"},
+		{names(at(p, 1, "up_proj", 0).otherLinears()), "1.mlp.gate_proj 0.mlp.up_proj"},
+		{names(at(p, 1, "q_proj", 0).otherLinears()), "0.self_attn.q_proj"},
+		{names([]place{at(p, 1, "k_proj", 3).otherLinear(), at(p, 1, "k_proj", 4).otherLinear(), at(p, 1, "k_norm", 2).otherNorm(), at(p, 1, "k_norm", 3).otherNorm()}), "0.self_attn.k_proj 1.self_attn.k_proj 0.k_norm 1.k_norm"},
+	} {
+		if got := strings.ReplaceAll(tt.got, "self_attn.q_norm", "q_norm"); strings.ReplaceAll(got, "self_attn.k_norm", "k_norm") != tt.want {
+			t.Errorf("got %s, want %s", tt.got, tt.want)
+		}
+	}
+	// Where trying is dear, the layers next to it and the first.
+	deep := &Model{Config: m.Config}
+	deep.Config.Layers = 6
+	for range 3 {
+		deep.Layers = append(deep.Layers, m.Layers...)
+	}
+	d := newPlain(deep, rec.IDs)
+	far := at(d, 3, "o_proj", 0)
+	far.subject = &subject{cone: make([]place, 2)}
+	if got := names(far.otherLinears()); got != "0.self_attn.o_proj 2.self_attn.o_proj 4.self_attn.o_proj" {
+		t.Errorf("of a deep model: %s", got)
+	}
+	far = at(d, 3, "k_norm", 0)
+	far.subject = &subject{cone: make([]place, 2)}
+	if got := names(far.otherNorms()); got != "3.self_attn.q_norm 0.self_attn.k_norm 2.self_attn.k_norm 4.self_attn.k_norm" {
+		t.Errorf("of a deep model: %s", got)
+	}
+
+	for name, y := range map[string][]float64{
+		"no other weight":               at(p, 1, "q_proj", 2).otherWeight(),
+		"a bias of neither":             at(p, 1, "q_proj", 1).otherWeight(),
+		"no bias to leave out":          at(p, 1, "q_proj", 0).withoutBias(),
+		"no scaling to leave out":       at(p, 1, "q_rope", 0).unscaled(),
+		"no factor to leave out":        at(p, 1, "q_rope", 0).withoutFactor(),
+		"no turns":                      at(p, 1, "q_rope", 0).rotated(nil),
+		"not the last layer":            at(p, 0, blockOutput, 0).afterFinalNorm(),
+		"not what is judged":            at(p, 1, blockOutput, 0).afterFinalNorm(),
+		"another layer, of a step":      at(p, 1, "q_proj", 0).otherLayer(),
+		"no rows, but what is recorded": at(p, -1, "embed_tokens", 0).rowsOf(at(p, -1, "embed_tokens", 0).rowsFound()),
+	} {
+		if y != nil {
+			t.Errorf("%s: it was tried all the same", name)
+		}
+	}
+	narrow := &Model{Config: m.Config, Layers: m.Layers, rotary: m.rotary}
+	narrow.Config.HeadDim = 2
+	n := at(newPlain(narrow, rec.IDs), 0, "q_rope", 0)
+	if n.partial(0) != nil || n.partial(1) != nil {
+		t.Error("half of a head of two was rotated")
+	}
+	large := &Model{Config: m.Config, Layers: []Layer{{Attention: AttentionWeights{O: Matrix{F32, 1 << 13, 1<<13 + 1, nil}}}}}
+	if at(newPlain(large, rec.IDs), 0, "o_proj", 0).transposed() != nil {
+		t.Error("a matrix of 2^26 numbers and more was transposed")
+	}
+	square := &Model{Config: m.Config, Layers: []Layer{{Attention: AttentionWeights{O: Matrix{F32, 8, 8, nil}}}}}
+	if at(newPlain(square, rec.IDs), 0, "o_proj", 1).transposed() != nil {
+		t.Error("a square matrix has a second transpose")
+	}
+	if c := at(p, 0, "q_rope", 0); !slices.Equal(c.shifts(), []float64{1, -1, 2, -2, 3, -3, 4, -4, 8, -8}) {
+		t.Errorf("shifts to try where nothing is recorded: %v", c.shifts())
+	}
+	// qwen3-tiny: hidden 36, 6 heads of 10, 2 key heads
+	if got, want := at(p, 0, "q_rope", 0).widths(), []float64{6, 36, 18, 20, 5, 64, 128, 256, 60, 20}; !slices.Equal(got, want) {
+		t.Errorf("widths to try: %v, want %v", got, want)
+	}
+	want := []float64{1. / 10, 0.5 / math.Sqrt(10), 2 / math.Sqrt(10), 4 / math.Sqrt(10), 0.25 / math.Sqrt(10), 1 / math.Sqrt(36), 1 / math.Sqrt(6), 1 / math.Sqrt(6), 1 / math.Sqrt(2), 1 / math.Sqrt(20)}
+	if got := at(p, 0, "probs", 0).scales(); !slices.EqualFunc(got, want, func(a, b float64) bool { return math.Abs(a-b) < 1e-12 }) {
+		t.Errorf("scales to try: %v, want %v", got, want)
+	}
+}
+
 // TestCompareMistakes judges what ports with these mistakes would record: the
 // tensors before the mistake, and those that it changed.
 func TestCompareMistakes(t *testing.T) {

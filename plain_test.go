@@ -441,6 +441,15 @@ func TestFitted(t *testing.T) {
 		{"a tiny step", byStep, []float64{0, 1}, 2e-6, func(c *call, v float64) []float64 {
 			return c.each(c.right(), func(x float64) float64 { return x + 1e4*v })
 		}, true},
+		{"a tiny step that is not straight", byStep, []float64{0}, 2e-6, func(c *call, v float64) []float64 {
+			return c.each(c.right(), func(x float64) float64 { return x + math.Tanh(1e6*v) })
+		}, true},
+		{"not possible further on", byFactor, []float64{1}, 2, func(c *call, v float64) []float64 {
+			if v > 1.5 && v != 2 {
+				return nil
+			}
+			return c.scaled(v)
+		}, false},
 		{"the second best start", byStep, []float64{-2, 10, 2.5}, 3, func(c *call, v float64) []float64 {
 			return c.each(c.right(), func(x float64) float64 { return x * v * v * v })
 		}, true},
@@ -514,6 +523,9 @@ func TestTry(t *testing.T) {
 	}{{[]string{"q_proj"}, 1}, {[]string{"k_norm"}, 1}, {[]string{"q_proj", "gated"}, everyLayer}, {[]string{blockOutput}, 1}, {[]string{"q_proj"}, 0}, {[]string{"norm"}, everyLayer}} {
 		a := patch{&findTest, tt.ops, tt.layer, 3}
 		got, ok := p.try(&subject{place: at, want: right, cone: p.cone(at)}, a, inFloat64)
+		if fresh, ok := ends().try(&subject{place: at, want: right}, a, inFloat64); !ok || !slices.Equal(fresh, got) {
+			t.Errorf("%v in layer %d: the network must be run without a mistake first", tt.ops, tt.layer)
+		}
 		hand := ends() // each changed step is recorded as it then is
 		for _, op := range tt.ops {
 			c := place{1, op}
@@ -614,6 +626,30 @@ func TestRoundTo(t *testing.T) {
 	}
 	if leftover(inFloat32) != 0.2 || leftover(inFloat64) != 0.2 || leftover(inBF16) != 0.5 || leftover(inF16) != 0.5 {
 		t.Error("a rounded recording leaves as much unexplained as one that is not")
+	}
+}
+
+// TestLikely leaves out what comes less close by far.
+func TestLikely(t *testing.T) {
+	defer answers(t, "plain.find")()
+	for _, tt := range []struct{ yards, want []float64 }{
+		{[]float64{1, 2, 3.4, 3.6, 0.9, 3.25}, []float64{1, 2, 0.9}},
+		{[]float64{0, 0.4, 0.6}, []float64{0, 0.4}},
+		{[]float64{5, 1, 3.45, 3.55}, []float64{1, 3.45}},
+		{[]float64{7}, []float64{7}},
+		{nil, nil},
+	} {
+		var found []finding
+		for _, y := range tt.yards {
+			found = append(found, finding{residual: distance{yards: y}})
+		}
+		var got []float64
+		for _, f := range likely(found) {
+			got = append(got, f.residual.yards)
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%v: got %v, want %v", tt.yards, got, tt.want)
+		}
 	}
 }
 

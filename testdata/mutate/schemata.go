@@ -52,6 +52,17 @@ func pick__[T any](x T, others ...any) T {
 	}
 	return x
 }
+
+// compute__ is pick__ of values that are only computed where they are asked for: a
+// changed loop may never end.
+func compute__[T any](x T, others ...any) T {
+	for i := 0; i < len(others); i += 2 {
+		if others[i].(int) == mutant__ {
+			return others[i+1].(func() any)().(T)
+		}
+	}
+	return x
+}
 `
 
 // A piece of a generated file belongs to a mutant.
@@ -275,11 +286,11 @@ func generate(name string, text []byte, mutants []*mutant) ([]byte, []piece) {
 					continue
 				}
 				out.Write(text[last:vFrom])
-				fmt.Fprintf(&out, "pick__(%s", text[vFrom:vTo])
+				fmt.Fprintf(&out, "compute__(%s", text[vFrom:vTo])
 				for _, m := range inside {
-					fmt.Fprintf(&out, ", %d, ", m.number)
+					fmt.Fprintf(&out, ", %d, func() any { return ", m.number)
 					start := out.Len()
-					fmt.Fprintf(&out, "%s%s%s", text[vFrom:m.start], m.text, text[m.end:vTo])
+					fmt.Fprintf(&out, "%s%s%s }", text[vFrom:m.start], m.text, text[m.end:vTo])
 					pieces = append(pieces, piece{start, out.Len(), m})
 				}
 				out.WriteString(")")
