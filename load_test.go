@@ -937,3 +937,10 @@ func TestCatchFault(t *testing.T) {
 		panic(io.EOF)
 	}()
 }
+
+func TestLoadNoFS(t *testing.T) {
+	defer answers(t, "load")()
+	if _, err := LoadFS(nil); err == nil || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "found no file system, expected one") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -164,6 +164,28 @@ func TestJSONLimits(t *testing.T) {
 	}
 }
 
+// TestSafetensorsSizes gives eight numbers of each type the bytes that they take, and
+// one more and one less.
+func TestSafetensorsSizes(t *testing.T) {
+	defer answers(t, "ParseSafetensors")()
+	for bits, dtypes := range map[int][]string{
+		4: {"F4"}, 6: {"F6_E2M3", "F6_E3M2"}, 8: {"BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"},
+		16: {"I16", "U16", "F16", "BF16"}, 32: {"I32", "U32", "F32"}, 64: {"C64", "F64", "I64", "U64"},
+	} {
+		for _, d := range dtypes {
+			for _, n := range []int{bits - 1, bits, bits + 1} {
+				data := file(fmt.Sprintf(`{"x":{"dtype":%q,"shape":[8],"data_offsets":[0,%d]}}`, d, n), strings.Repeat("x", n))
+				if _, _, err := ParseSafetensors(data); (err == nil) != (n == bits) {
+					t.Errorf("%s: eight numbers in %d bytes: %v", d, n, err)
+				}
+			}
+			if got := DType(d).Size(); got != bits/8 {
+				t.Errorf("%s: Size is %d", d, got)
+			}
+		}
+	}
+}
+
 // TestSafetensorsErrors has a file for each way to be wrong.
 func TestSafetensorsErrors(t *testing.T) {
 	defer answers(t, "ParseSafetensors")()
@@ -314,6 +336,11 @@ func TestExpectString(t *testing.T) {
 		if err == nil || err.Error() != want {
 			t.Errorf("%d the same: got %v, want %s", n, err, want)
 		}
+	}
+	end := strings.Repeat("a", 40) // the same at the end does not count
+	err := readJSON([]byte(`"X`+end+`"`), func(r *jsonReader) { expectString(r, "Y"+end) })
+	if want := `found "X` + end + `", expected "Y` + end + `"`; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 
@@ -2050,6 +2077,14 @@ func TestKeepMinP(t *testing.T) {
 		scores := []float32{inf, 1, inf, 1}
 		keepMinP(scores, 1)
 		sameBits(c, "on the limit", scores, []float32{inf, 1, inf, 1})
+	})
+}
+
+// TestFilterCold divides by so little that the scores overflow.
+func TestFilterCold(t *testing.T) {
+	golden(t, "Sampling.Filter", func(c *check) {
+		got := Sampling{Temperature: 1e-40}.Filter([]float32{1, 5, -3, 4.75}, nil)
+		c.equal("one is left", got, []float32{removed, 0, removed, removed})
 	})
 }
 

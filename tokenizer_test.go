@@ -195,6 +195,21 @@ func TestTokenizerSplit(t *testing.T) {
 	}
 }
 
+// Before more letters a contraction is a piece of its own, which "'real" without
+// it would not be. (transformers' Split with the pattern of Qwen gives the same.)
+func TestTokenizerContractions(t *testing.T) {
+	defer answers(t, "splitter")()
+	for _, want := range [][]string{
+		{"we", "'re", "ally"}, {"x", "'ve", "x"}, {"y", "'ll", "ama"}, {"I", "'VE", "X"}, {"x", "'lL", "L"}, {"x", "'Re", "r"},
+		{"x", "'s", "ad"}, {"x", "'T", "o"}, {"x", "'m", "a"}, {"x", "'d", "o"}, {"x", "'ſ", "o"},
+		{"x", "'ra"}, {"x", "'la"}, {"x", "'vox"}, {"x", "'eel"}, {"x", "'lel"},
+	} {
+		if got := split(strings.Join(want, "")); !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 // The class of every code point.
 func TestTokenizerSplitUnicode(t *testing.T) {
 	defer answers(t, "splitter")()
