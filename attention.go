@@ -37,7 +37,6 @@ package qwen
 import (
 	"fmt"
 	"math"
-	"sync"
 )
 
 // AttentionWeights are the tensors of one block's attention. A bias that the
@@ -128,13 +127,15 @@ func Attention(q, k, v []float32, heads, kvHeads, headDim int, see Trace) []floa
 			for t := range tokens {
 				copy(queries[t*group*headDim:], q[at(t):at(t)+group*headDim])
 			}
-			visible := past + first + tokens // to the last of them
+			visible := past + first + tokens // keys that the last of them sees
 
+			// scores[t][g][s] = q·k[s] / sqrt(headDim)
 			attentionScores(scores, queries, k[kvHead*headDim:], headDim, kvHeads*headDim, visible, scale)
+			// probs = softmax(scores), of the keys that are not later
 			for t := range tokens {
 				for g := range group {
 					row := scores[(t*group+g)*visible:][:visible]
-					seen := row[:past+first+t+1] // causality: keys 0 … past+first+t
+					seen := row[:past+first+t+1] // keys 0 … past+first+t
 					softmax(seen)
 					clear(row[len(seen):])
 					if probs != nil {
@@ -142,6 +143,7 @@ func Attention(q, k, v []float32, heads, kvHeads, headDim int, see Trace) []floa
 					}
 				}
 			}
+			// context[t][g] = Σ probs[t][g][s] * v[s]
 			clear(out)
 			attentionValues(out, scores, v[kvHead*headDim:], headDim, kvHeads*headDim, visible)
 			for t := range tokens {
@@ -153,6 +155,9 @@ func Attention(q, k, v []float32, heads, kvHeads, headDim int, see Trace) []floa
 	return context
 }
 
+// attentionTokens is how many new tokens look at the keys together.
+const attentionTokens = 6
+
 // attentionShape returns the number of new tokens and of all tokens, or panics.
 func attentionShape(q, k, v []float32, heads, kvHeads, headDim int) (seq, total int) {
 	if heads <= 0 || kvHeads <= 0 || headDim <= 0 || heads%kvHeads != 0 {
@@ -163,115 +168,6 @@ func attentionShape(q, k, v []float32, heads, kvHeads, headDim int) (seq, total 
 		panic(fmt.Sprintf("qwen: Attention: len(q) %d, len(k) %d, len(v) %d for heads %d, kvHeads %d, headDim %d", len(q), len(k), len(v), heads, kvHeads, headDim))
 	}
 	return seq, total
-}
-
-// attentionScores sets scores[i*visible+s] = q[i]·k[s]*scale for each query i and
-// each key s. q is [queries, headDim]; row s of k starts at s*stride and its first
-// headDim numbers count. It goes tile by tile (kernel.go); what does not fill a
-// tile goes through a copy that does.
-func attentionScores(scores, q, k []float32, headDim, stride, visible int, scale float32) {
-	rows, tokens := current.rows, current.tokens
-	p := tiles.Get().(*tileBuffers)
-	defer tiles.Put(p)
-	scaled := grow(&p.q, len(q)) // a query once, and not each of its scores
-	for i, v := range q {
-		scaled[i] = v * scale
-	}
-	scaled, width := padRows(scaled, headDim)
-	queries := len(q) / headDim
-	t := &p.tile
-	t.n, t.first, t.last = width, true, true
-	for s := 0; s < visible; s += rows {
-		t.w, t.wStride = k[s*stride:], stride
-		if soon := s + 2*rows; soon+rows < visible && current.prefetch != nil {
-			current.prefetch(k[soon*stride:(soon+rows)*stride], stride, headDim) // in decode they come from memory
-		}
-		if n := min(rows, visible-s); n < rows || width > headDim {
-			t.w, t.wStride = fill(&p.w, rows, width, t.w, stride, n, headDim), width
-		}
-		for i := 0; i < queries; i += tokens {
-			t.x, t.xStride = scaled[i*width:], width
-			t.y, t.yStride = scores[i*visible+s:], visible
-			if m, n := min(tokens, queries-i), min(rows, visible-s); m < tokens || n < rows {
-				t.x = fill(&p.x, tokens, width, t.x, width, m, width)
-				y := t.y
-				t.y, t.yStride = grow(&p.y, tokens*rows), rows
-				current.tile(t)
-				for j := range m {
-					copy(y[j*visible:][:n], t.y[j*rows:])
-				}
-			} else {
-				current.tile(t)
-			}
-		}
-	}
-}
-
-// attentionValues adds Σ probs[i*visible+s] * v[s] to out[i] for each query i. out
-// is [queries, headDim]; row s of v starts at s*stride. It goes tile by tile, over
-// so many rows of v that they stay in the L1 cache while all queries go by.
-func attentionValues(out, probs, v []float32, headDim, stride, visible int) {
-	columns, tokens := current.mixColumns, current.mixTokens
-	p := tiles.Get().(*tileBuffers)
-	defer tiles.Put(p)
-	t := &p.tile
-	queries := len(out) / headDim
-	for s := 0; s < visible; s += attentionRows {
-		t.n = min(attentionRows, visible-s)
-		for c := 0; c < headDim; c += columns {
-			t.w, t.wStride = v[s*stride+c:], stride
-			width := min(columns, headDim-c)
-			if width < columns {
-				t.w, t.wStride = fill(&p.w, t.n, columns, t.w, stride, t.n, width), columns
-			}
-			for i := 0; i < queries; i += tokens {
-				t.x, t.xStride = probs[i*visible+s:], visible
-				t.y, t.yStride = out[i*headDim+c:], headDim
-				if m := min(tokens, queries-i); m < tokens || width < columns {
-					t.x, t.xStride = fill(&p.x, tokens, t.n, t.x, visible, m, t.n), t.n
-					y := t.y
-					t.y, t.yStride = fill(&p.y, tokens, columns, y, headDim, m, width), columns
-					current.mix(t)
-					for j := range m {
-						copy(y[j*headDim:][:width], t.y[j*columns:])
-					}
-				} else {
-					current.mix(t)
-				}
-			}
-		}
-	}
-}
-
-// attentionTokens is how many new tokens look at the keys together; attentionRows
-// is how many rows of the values all queries pass before the next.
-const attentionTokens, attentionRows = 6, 64
-
-// tileBuffers hold what does not fill a tile, padded with zeros.
-type tileBuffers struct {
-	tile       tile
-	q, w, x, y []float32
-}
-
-var tiles = sync.Pool{New: func() any { return new(tileBuffers) }}
-
-// grow returns the first n numbers of *buffer, which it makes longer if need be.
-func grow(buffer *[]float32, n int) []float32 {
-	if cap(*buffer) < n {
-		*buffer = make([]float32, n)
-	}
-	return (*buffer)[:n]
-}
-
-// fill returns a matrix [rows, width] of which the upper left part, [n, m], is
-// taken from x, whose rows are stride apart, and the rest is 0.
-func fill(buffer *[]float32, rows, width int, x []float32, stride, n, m int) []float32 {
-	y := grow(buffer, rows*width)
-	clear(y)
-	for i := range n {
-		copy(y[i*width:][:m], x[i*stride:])
-	}
-	return y
 }
 
 // Softmax returns exp(x[i]) / Σ exp(x[j]): positive numbers that sum to 1, in
