@@ -14,6 +14,14 @@ package qwen
 //	lane j = Σ w[c]*x[c]  over c = j, j+8, j+16, …  from left to right
 //	dot    = ((lane 0 + lane 1) + (lane 2 + lane 3)) + ((lane 4 + lane 5) + (lane 6 + lane 7))
 //
+// With w and x of 16 numbers each lane has two products:
+//
+//	c       0   1   2   3   4   5   6   7 | 8   9  10  11  12  13  14  15
+//	lane    0   1   2   3   4   5   6   7 | 0   1   2   3   4   5   6   7
+//
+// Eight, because that is one AVX2 register; half of an AVX-512 one, two of NEON.
+// The pairs at the end are what an instruction that adds neighbours does.
+//
 // What a kernel may choose is how many rows and tokens it works on at a time, so
 // that the processor has other sums to go on with while one addition waits for
 // the last. So the logits of a token are the same bits in prefill, in pieces of
@@ -58,7 +66,8 @@ type kernel struct {
 
 	// mix adds to mixTokens rows of y what as many rows of weights x take of the
 	// rows of w: y[t][c] += Σ x[t][i]*w[i][c], over n rows in order, for mixColumns
-	// columns.
+	// columns. This is what attention does with the values. Its sums run along the
+	// rows of w, so it needs no lanes: neighbouring columns are neighbouring sums.
 	mix                   func(t *tile)
 	mixTokens, mixColumns int
 
@@ -219,7 +228,8 @@ func attentionValues(out, probs, v []float32, headDim, stride, visible int) {
 	}
 }
 
-// attentionRows is how many rows of the values all queries pass before the next.
+// attentionRows is how many rows of the values all queries pass before the next:
+// 64 of 64 numbers are 16 KiB, and leave room in the L1 cache for the queries.
 const attentionRows = 64
 
 // tileBuffers hold what does not fill a tile, padded with zeros.
@@ -275,7 +285,8 @@ func (s *lanes) sum() float32 {
 	return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))
 }
 
-// dotsGeneric returns dots for rows of any dtype: each is widened piece by piece.
+// dotsGeneric returns dots for rows of any dtype: each is widened piece by piece,
+// into an array that stays in the L1 cache.
 func dotsGeneric(dtype DType) func(y []float32, w []byte, x []float32) {
 	return func(y []float32, w []byte, x []float32) {
 		var piece [256]float32
@@ -298,7 +309,17 @@ func widenGeneric(dtype DType) func(dst []float32, src []byte) {
 }
 
 // dotsBF16Generic reads four weights at a time: decode spends its time here on a
-// machine without a kernel of its own.
+// machine without a kernel of its own. A bfloat16 is the upper half of a float32;
+// of the two in 32 bits, the first, at the lower address, is the lower half and
+// goes up by 16, and the second only has to lose what stands below it:
+//
+//	uint32(u)         b1 b0      two weights as they lie in a little-endian file
+//	<< 16             b0 00      the first as a float32
+//	& 0xffff0000      b1 00      the second
+//
+// What limits it is moving each from an integer to a float register, about one a
+// cycle and nothing that plain Go can do about it: a fifth to a quarter of what
+// memory delivers.
 func dotsBF16Generic(y []float32, w []byte, x []float32) {
 	for r := range y {
 		row, b := w[:2*len(x)], x
@@ -375,7 +396,8 @@ func exp(x float32) float32 {
 	return p * powerOf2(half) * powerOf2(int32(n)-half)
 }
 
-// powerOf2 returns 2^n for -126 <= n <= 127.
+// powerOf2 returns 2^n for -126 <= n <= 127: a float32 is a sign bit, eight bits
+// of exponent, n+127, and 23 bits of fraction.
 func powerOf2(n int32) float32 { return math.Float32frombits(uint32(n+127) << 23) }
 
 const (
@@ -396,12 +418,14 @@ var expTable = func() (table [12][8]float32) {
 	return table
 }()
 
+// siluGeneric sets y[i] = x[i] / (1 + e^-x[i]).
 func siluGeneric(y, x []float32) {
 	for i, v := range x {
 		y[i] = v / (1 + exp(-v))
 	}
 }
 
+// softmaxGeneric is softmax of attention.go. The sum has lanes, as a dot product.
 func softmaxGeneric(x []float32) {
 	largest := x[0] // not 0: scores may all be negative
 	for _, v := range x {

@@ -163,6 +163,17 @@ func padRows(x []float32, cols int) (padded []float32, width int) {
 // file's bytes. Many, as in prefill, are a matter of arithmetic: the rows are
 // widened once, and tiles of several rows and tokens use each number that they
 // load several times.
+//
+//	        c →                            c →
+//	rows ┌──────────────┐        tokens ┌──────────────┐
+//	   r │▒▒▒▒▒▒▒▒▒▒▒▒▒▒│ ┐           t │▒▒▒▒▒▒▒▒▒▒▒▒▒▒│ ┐
+//	     │▒▒▒▒▒▒▒▒▒▒▒▒▒▒│ ├ 4 rows      │▒▒▒▒▒▒▒▒▒▒▒▒▒▒│ ├ 3 tokens
+//	     │▒▒▒▒▒▒▒▒▒▒▒▒▒▒│ ┘             │▒▒▒▒▒▒▒▒▒▒▒▒▒▒│ ┘
+//	     └──────────────┘               └──────────────┘
+//	       w, one panel                    x, all tokens
+//
+// One dot product at a time loads two numbers for each product. A tile of 4 rows
+// and 3 tokens loads 7 for 12 products, and keeps its 12 sums in registers.
 func (w Matrix) multiply(y, x []float32, width, from, to int) {
 	seq := len(x) / width
 	if seq == 1 || seq < current.tokens || to-from < current.rows {
@@ -177,8 +188,10 @@ func (w Matrix) multiply(y, x []float32, width, from, to int) {
 	p.multiply(y[from:], w.Rows, x, seq)
 }
 
-// dots sets y[i] to row from+i times x. The last rows, if they are fewer than a
-// kernel works on, and rows of an odd length go through a copy.
+// dots sets y[i] to row from+i times x. Whole groups of rows are read where they
+// lie, mapped from the file. The last rows, if they are fewer than a kernel works
+// on, and rows of an odd length go through a copy: the kernel would read behind
+// them, and behind the last row of a file there is no memory.
 func (w Matrix) dots(y, x []float32, from int) {
 	row := w.Cols * w.DType.Size() // bytes
 	if n := len(y) &^ (dotRows - 1); n > 0 && w.Cols == len(x) {
@@ -201,7 +214,8 @@ func (w Matrix) dots(y, x []float32, from int) {
 }
 
 // A panel is some rows of a weight as float32. They stay in the processor's L2
-// cache while all tokens go by.
+// cache while all tokens go by, so that widening them, and fetching them from
+// memory, is paid for once per prompt piece and not once per token.
 type panel struct {
 	w     []float32 // [rows, width]
 	width int

@@ -112,7 +112,10 @@ func help() {
 	}
 }
 
-// pause lets time pass in a loop that waits for another goroutine: none at first.
+// pause lets time pass in a loop that waits for another goroutine: none at first,
+// since it is a matter of microseconds as a rule; then Go's scheduler may run
+// something else on this thread; at last the thread sleeps, because the other
+// one must have lost its core.
 func pause(spins int) {
 	switch {
 	case spins < 1000 && spins%16 != 15:
@@ -123,7 +126,9 @@ func pause(spins int) {
 	}
 }
 
-// run works on pieces, those of range i first, until all are taken.
+// run works on pieces, those of range i first, until all are taken. A piece is
+// taken by adding to its range's next, which two workers cannot do at once; who
+// finds next behind the end goes on with the following range.
 func (r *region) run(i int) {
 	for k := range r.ranges {
 		for own := &r.ranges[(i+k)%len(r.ranges)]; own.next.Load() < own.to; {
@@ -135,7 +140,9 @@ func (r *region) run(i int) {
 	}
 }
 
-// do works on one piece. A panic is kept for the caller of parallel.
+// do works on one piece. A panic is kept for the caller of parallel: in a helper
+// nobody could recover from it, and it would end the program. What was counted
+// off left is visible to the caller that sees it at 0: atomics order memory.
 func (r *region) do(from, to int) {
 	defer func() {
 		if p := recover(); p != nil {

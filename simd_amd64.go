@@ -11,6 +11,9 @@ package qwen
 //	avx512   wider tiles for prefill and attention; decode is the same, since it
 //	         waits for memory and not for arithmetic
 //
+// That package also reads GODEBUG, which is how to try another kernel than the
+// best: GODEBUG=cpu.avx512f=off for avx2, GODEBUG=cpu.avx2=off for generic.
+//
 // Next: simd_amd64.s
 
 import (
