@@ -173,3 +173,25 @@ func TestKernels(t *testing.T) {
 		t.Error("found a kernel called abacus")
 	}
 }
+
+// TestExp holds exp to the bound in its comment, over one in a thousand of all
+// numbers for which e^x is a float32.
+func TestExp(t *testing.T) {
+	worst, at := 0.0, float32(0)
+	for bits := uint64(0); bits < 1<<32; bits += 1009 {
+		x := math.Float32frombits(uint32(bits))
+		want := math.Exp(float64(x))
+		if !(x > expLow && want < math.MaxFloat32) {
+			continue
+		}
+		nearest := float32(want)
+		unit := float64(math.Nextafter32(nearest, math.MaxFloat32)) - float64(nearest)
+		if off := math.Abs(float64(exp(x))-want) / unit; off > worst {
+			worst, at = off, x
+		}
+	}
+	t.Logf("at most %.3f units in the last place off, at %v", worst, at)
+	if !(worst <= 1.5) {
+		t.Errorf("exp(%v) is %.3f units in the last place off, want at most 1.5", at, worst)
+	}
+}
