@@ -74,118 +74,6 @@ type RenderOptions struct {
 	Thinking            *bool // enable_thinking of Qwen3's template; nil: not given, which means true
 }
 
-// Which template a checkpoint has must be found out from its files: there is no field that names it.
-
-// template recognises the chat template of the folder: chat_template.jinja, or
-// chat_template in tokenizer_config.json, or the one that models of modelType
-// were published with. It is "" if this package does not know the template; Chat
-// then returns an error, and everything else works.
-func (f folder) template(modelType string) (Template, error) {
-	source := ""
-	data, err := f.read("chat_template.jinja", maxConfigFile)
-	if err == nil {
-		source = string(data)
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	} else if data, err = f.read("tokenizer_config.json", maxConfigFile); err == nil {
-		if source, err = parseChatTemplate(data); err != nil {
-			return "", inFile(f.path("tokenizer_config.json"), ErrTokenizer, err)
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	t, err := templateFor(source, modelType)
-	if err != nil {
-		return "", nil
-	}
-	return t, nil
-}
-
-// parseChatTemplate returns chat_template of tokenizer_config.json: a string, or
-// a list of named ones, of which "default" counts; "" if there is none.
-//
-//	{"chat_template": "{%- for message in messages %}…", …}
-//	{"chat_template": [{"name": "default", "template": "…"}, {"name": "tool_use", "template": "…"}], …}
-func parseChatTemplate(data []byte) (source string, err error) {
-	err = readJSON(data, func(r *jsonReader) {
-		r.object(func(key string) {
-			switch {
-			case key != "chat_template" || r.null():
-			case r.kind() == '"':
-				source = r.string()
-			default:
-				r.array(func(int) {
-					var name, text string
-					r.object(func(key string) {
-						switch key {
-						case "name":
-							name = r.string()
-						case "template":
-							text = r.string()
-						}
-					})
-					if name == "default" {
-						source = text
-					}
-				})
-			}
-		})
-	})
-	return source, err
-}
-
-// LoadTemplate recognises the chat template of dir; a folder with nothing but
-// the tokenizer's files will do.
-func LoadTemplate(dir string) (Template, error) { return folder{dir: dir}.ownTemplate() }
-
-// LoadTemplateFS is LoadTemplate for a file system.
-func LoadTemplateFS(fsys fs.FS) (Template, error) { return folder{".", fsys}.ownTemplate() }
-
-func (f folder) ownTemplate() (Template, error) {
-	modelType := ""
-	if c, err := f.config(); err == nil {
-		modelType = c.ModelType
-	}
-	t, err := f.template(modelType)
-	if err == nil && t == "" {
-		err = &LoadError{f.path("tokenizer_config.json"), ErrTokenizer, "found no chat template that this package knows, expected Qwen2's, Qwen2.5's or Qwen3's"}
-	}
-	return t, err
-}
-
-// templateFor recognises a template by what is particular to it. Without any, the model type decides. There is no
-// jinja2 here: a template that is none of the three is an error, because one that renders nearly the same would cost
-// quality without a sign (a missing default system message, an added empty thought).
-func templateFor(chatTemplate, modelType string) (Template, error) {
-	chatTemplate = strings.ReplaceAll(chatTemplate, `\n`, "\n") // inside its strings, newlines are written either way
-	has := func(parts ...string) bool {                         // all of the parts, and none of a model that sees
-		for _, part := range parts {
-			if !strings.Contains(chatTemplate, part) {
-				return false
-			}
-		}
-		return !strings.Contains(chatTemplate, "<|vision_start|>") // images and video: other models
-	}
-	switch {
-	case chatTemplate == "" && modelType == "qwen2":
-		return TemplateQwen25, nil
-	case chatTemplate == "" && modelType == "qwen3":
-		return TemplateQwen3, nil
-	// ns.last_query_index and enable_thinking are variables of Qwen3's template, and of no other's together.
-	case has("<|im_start|>", "last_query_index", "reasoning_content", "enable_thinking is false"):
-		return TemplateQwen3, nil
-	case has("<think>"): // QwQ, Qwen3-2507 and others that treat thoughts in other ways
-	case has("<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>"):
-		return TemplateQwen25, nil
-	case has("<|im_start|>system\nYou are a helpful assistant.<|im_end|>"): // also the base models of Qwen2.5
-		return TemplateQwen2, nil
-	}
-	if chatTemplate == "" {
-		return "", fmt.Errorf("found no chat template for model type %s, expected one", quote(modelType))
-	}
-	return "", errors.New("found an unknown chat template, expected that of Qwen2, Qwen2.5 or Qwen3")
-}
-
 // Render returns the conversation as one text: exactly what jinja2 makes of the template. The text does not show who
 // wrote what; encode it with EncodeChat, not with Encode, unless you trust every message.
 func (t Template) Render(messages []Message, o RenderOptions) (string, error) {
@@ -371,4 +259,114 @@ func splitThought(content string) (thought, answer string) {
 		thought = thought[i+len("<think>"):]
 	}
 	return strings.TrimLeft(thought, "\n"), strings.TrimLeft(parts[len(parts)-1], "\n")
+}
+
+// template recognises the chat template of the folder, since no field names it: chat_template.jinja, or
+// chat_template in tokenizer_config.json, or the one that models of modelType
+// were published with. It is "" if this package does not know the template; Chat
+// then returns an error, and everything else works.
+func (f folder) template(modelType string) (Template, error) {
+	data, err := f.read("chat_template.jinja", maxConfigFile)
+	source := string(data)
+	if errors.Is(err, fs.ErrNotExist) { // then it is where transformers 4 put it
+		if data, err = f.read("tokenizer_config.json", maxConfigFile); err == nil {
+			if source, err = parseChatTemplate(data); err != nil {
+				return "", inFile(f.path("tokenizer_config.json"), ErrTokenizer, err)
+			}
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	t, err := templateFor(source, modelType)
+	if err != nil {
+		return "", nil
+	}
+	return t, nil
+}
+
+// parseChatTemplate returns chat_template of tokenizer_config.json: a string, or
+// a list of named ones, of which "default" counts; "" if there is none.
+//
+//	{"chat_template": "{%- for message in messages %}…", …}
+//	{"chat_template": [{"name": "default", "template": "…"}, {"name": "tool_use", "template": "…"}], …}
+func parseChatTemplate(data []byte) (source string, err error) {
+	err = readJSON(data, func(r *jsonReader) {
+		r.object(func(key string) {
+			switch {
+			case key != "chat_template" || r.null():
+			case r.kind() == '"':
+				source = r.string()
+			default:
+				r.array(func(int) {
+					var name, text string
+					r.object(func(key string) {
+						switch key {
+						case "name":
+							name = r.string()
+						case "template":
+							text = r.string()
+						}
+					})
+					if name == "default" {
+						source = text
+					}
+				})
+			}
+		})
+	})
+	return source, err
+}
+
+// LoadTemplate recognises the chat template of dir; a folder with nothing but
+// the tokenizer's files will do.
+func LoadTemplate(dir string) (Template, error) { return folder{dir: dir}.ownTemplate() }
+
+// LoadTemplateFS is LoadTemplate for a file system.
+func LoadTemplateFS(fsys fs.FS) (Template, error) { return folder{".", fsys}.ownTemplate() }
+
+func (f folder) ownTemplate() (Template, error) {
+	modelType := ""
+	if c, err := f.config(); err == nil {
+		modelType = c.ModelType
+	}
+	t, err := f.template(modelType)
+	if err == nil && t == "" {
+		err = &LoadError{f.path("tokenizer_config.json"), ErrTokenizer, "found no chat template that this package knows, expected Qwen2's, Qwen2.5's or Qwen3's"}
+	}
+	return t, err
+}
+
+// templateFor recognises a template by what is particular to it. Without any, the model type decides. There is no
+// jinja2 here: a template that is none of the three is an error, because one that renders nearly the same would cost
+// quality without a sign (a missing default system message, an added empty thought).
+func templateFor(chatTemplate, modelType string) (Template, error) {
+	chatTemplate = strings.ReplaceAll(chatTemplate, `\n`, "\n") // inside its strings, newlines are written either way
+	// has says whether all of the parts are in the template, and nothing of a model that sees.
+	has := func(parts ...string) bool {
+		for _, part := range parts {
+			if !strings.Contains(chatTemplate, part) {
+				return false
+			}
+		}
+		return !strings.Contains(chatTemplate, "<|vision_start|>") // images and video: other models
+	}
+	switch {
+	case chatTemplate == "" && modelType == "qwen2":
+		return TemplateQwen25, nil
+	case chatTemplate == "" && modelType == "qwen3":
+		return TemplateQwen3, nil
+	// ns.last_query_index and enable_thinking are variables of Qwen3's template, and of no other's together.
+	case has("<|im_start|>", "last_query_index", "reasoning_content", "enable_thinking is false"):
+		return TemplateQwen3, nil
+	case has("<think>"): // QwQ, Qwen3-2507 and others that treat thoughts in other ways
+	case has("<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>"):
+		return TemplateQwen25, nil
+	case has("<|im_start|>system\nYou are a helpful assistant.<|im_end|>"): // also the base models of Qwen2.5
+		return TemplateQwen2, nil
+	}
+	if chatTemplate == "" {
+		return "", fmt.Errorf("found no chat template for model type %s, expected one", quote(modelType))
+	}
+	return "", errors.New("found an unknown chat template, expected that of Qwen2, Qwen2.5 or Qwen3")
 }

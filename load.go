@@ -7,17 +7,17 @@ package qwen
 // The weights are not read but mapped: the file becomes a range of addresses, and
 // the operating system brings in a page of 4 KiB when a Linear first touches it.
 //
-//	address  ├─ header ─┼─ embed_tokens ──────┼─ layers.0… ─┼─ … ─┤
-//	memory       ▓▓         ░░▓░░░░░░▓░░░░         ▓▓▓▓        …       ▓ touched, in memory   ░ only on disk
-//	file     ├─ header ─┼─ embed_tokens ──────┼─ layers.0… ─┼─ … ─┤
+//	file      ├─ header ─┼─ embed_tokens ───────────┼─ layers.0 … ───────────┼─ …
+//	memory    ▓▓▓▓▓▓▓▓▓▓▓   ▓     ▓        ▓         ▓▓▓▓▓▓▓▓▓▓▓▓
+//	          read by Load  rows of tokens that      as far as the first token
+//	                        have occurred            has come
 //
 // So loading costs the headers and the tokenizer, whatever the size of the model;
-// of an embedding that is not the head as well, only the rows of tokens that occur
-// are ever read; programs that load the same model share the memory; and under pressure the system drops pages,
-// which it can read again, instead of swapping them out. Three things follow. The
-// weights cannot be written to. They must stay in the file's own format, which is
-// why Linear works on bytes. And a file that somebody cuts short while it is in
-// use is a fault of the processor where Go expects memory: see catchFault.
+// programs that load the same model share the memory; and under pressure the system
+// drops pages, which it can read again, instead of swapping them out. Three things
+// follow. The weights cannot be written to. They must stay in the file's own format,
+// which is why Linear works on bytes. And a file that somebody cuts short while it
+// is in use is a fault of the processor where Go expects memory: see catchFault.
 //
 // Every tensor that the config asks for is looked up by its Hugging Face name
 // before the first token is computed, and its dtype and shape are checked. A
@@ -99,8 +99,8 @@ func load(f folder) (_ *Model, err error) {
 	if err := m.connect(weights, source); err != nil {
 		return nil, err
 	}
-	// 5. The angles. The fastest pair turns by a radian a token; theta and factor come from the file,
-	// and could be such that the angle of the last position is no number any more.
+	// 5. The angles of RoPE. Theta and factor come from the file, and could be such
+	// that the angle of the last position is no number any more.
 	m.rotary = NewRotary(m.Config.RoPE, m.Config.HeadDim)
 	for i, freq := range m.rotary.InvFreq {
 		if last := freq * float32(m.Config.MaxPositions) * m.rotary.Scale; !finite(last) {

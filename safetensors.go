@@ -333,10 +333,6 @@ func appendJSON(b []byte, s string) []byte {
 	return append(b, quoted...)
 }
 
-// The header of a file is written by hand, since encoding/json would sort maps and
-// could not say in which order tensors lie. Offsets are known before a number is
-// written: each tensor begins where the one before ends.
-
 // WriteSafetensors writes tensors as one file, in the order given, the header
 // padded so that the numbers begin at a multiple of 8: who maps the file may then
 // look at them as float32 without a copy. The same input gives the same bytes. It returns w's error, or one that names a tensor whose Data do not

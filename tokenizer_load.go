@@ -216,9 +216,6 @@ func expectString(r *jsonReader, want string) {
 	r.fail(quote(got), quote(want))
 }
 
-// Three ways to leave something out: a bool that must be false, a value that must be null, a step of a kind that only
-// does what we do anyway. Each has its function, and each call of one is a feature that this package does not have.
-
 // expectFalse reads a bool and refuses true: a switch for something that this package leaves out.
 func expectFalse(r *jsonReader) {
 	if r.bool() {
