@@ -48,7 +48,9 @@ func setupDiff(f *flag.FlagSet) func([]string) error {
 		if given(f, "layer") {
 			o.Layers = []int{*layer}
 		}
+		done := waiting(func() string { return "comparing with " + clip(args[0]) })
 		report, err := o.Compare(m, reference)
+		done()
 		if err != nil {
 			return fmt.Errorf("%s: %s", args[0], oneLine(err.Error()))
 		}

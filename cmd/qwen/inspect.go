@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"text/tabwriter"
 
 	"github.com/bc1a8f18/qwen"
@@ -78,6 +79,8 @@ func inspect(m *qwen.Model, layer int) (inspection, error) {
 	}
 	doc.Tensors = make([]tensorStats, len(chosen))
 	failed := make([]error, len(chosen))
+	var read atomic.Int64
+	defer waiting(func() string { return fmt.Sprintf("reading the weights: %d of %d tensors", read.Load(), len(chosen)) })()
 	var all sync.WaitGroup
 	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
 	for i, t := range chosen {
@@ -85,6 +88,7 @@ func inspect(m *qwen.Model, layer int) (inspection, error) {
 		all.Go(func() {
 			defer func() { <-slots }()
 			doc.Tensors[i], failed[i] = stats(t)
+			read.Add(1)
 		})
 	}
 	all.Wait()

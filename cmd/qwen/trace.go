@@ -42,10 +42,12 @@ func setupTrace(f *flag.FlagSet) func([]string) error {
 				return err
 			}
 		}
+		done := waiting(func() string { return fmt.Sprintf("running %d tokens", len(ids)) })
 		rec, err := m.Record(ids, func(name string) bool {
 			match, _ := path.Match(*only, name)
 			return match
 		})
+		done()
 		if err != nil {
 			return err
 		}
