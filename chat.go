@@ -117,8 +117,13 @@ func (t *Tokenizer) EncodeChat(template Template, messages []Message, o RenderOp
 
 	// Tokens of the template are cut out part by part; all else collects in stretch, content and the template's plain
 	// text alike, and is encoded when the next token comes. "user\n" and the message after it are split together,
-	// as they would be in the rendered text.
-	var ids []int
+	// as they would be in the rendered text: a message that begins with a newline shares a piece with the template's.
+	//
+	//	template  <|im_start|>           found: flush, append 151644
+	//	          user⏎                  into the stretch
+	//	content   ⏎Hi                    into the stretch: "user⏎⏎Hi", pieces user ⏎⏎ Hi
+	//	template  <|im_end|>             found: flush encodes the stretch, append 151645
+	var ids []int               // of all before the stretch
 	var stretch strings.Builder // text since the last token of the template
 	flush := func() {
 		ids = t.encode(ids, stretch.String(), inContent)
@@ -142,7 +147,8 @@ func (t *Tokenizer) EncodeChat(template Template, messages []Message, o RenderOp
 	return ids, nil
 }
 
-// A chatPart is a stretch of a rendered conversation: content of a message, or the template's own text.
+// A chatPart is a stretch of a rendered conversation: content of a message, or the template's own text. The seam between
+// the two is all that keeps a message from becoming an instruction, so it is kept until the text is ids.
 type chatPart struct {
 	text    string
 	content bool
@@ -156,6 +162,7 @@ type chatPart struct {
 //	template   "<|im_start|>assistant\n"           if AddGenerationPrompt
 func (t Template) parts(messages []Message, o RenderOptions) ([]chatPart, error) {
 	var parts []chatPart
+	// turn is a whole message. own is text of the template inside of it.
 	turn := func(role, own, content string) {
 		parts = append(parts, chatPart{"<|im_start|>" + role + "\n" + own, false}, chatPart{content, true}, chatPart{"<|im_end|>\n", false})
 	}
@@ -206,7 +213,7 @@ func (t Template) parts(messages []Message, o RenderOptions) ([]chatPart, error)
 }
 
 // check refuses what the template cannot render: here, or in jinja2 either. The templates would pass over a message of
-// an unknown role without a word.
+// an unknown role without a word: {"role": "User", …} with a capital would be a conversation without a question.
 func (t Template) check(messages []Message) error {
 	switch t {
 	case TemplateQwen2:
@@ -230,7 +237,12 @@ func (t Template) check(messages []Message) error {
 }
 
 // lastQuestion returns the index of the last message of the user that is not the answer of a tool, or that of the last
-// message if there is none. Tools answer in the user's name, so a thought may go on over several such messages.
+// message if there is none. Tools answer in the user's name, so a thought may go on over several such messages:
+//
+//	0 user       What is the weather in Paris?        ← the last question
+//	1 assistant  <think>I must look.</think><tool_call>…
+//	2 user       <tool_response>18 °C</tool_response>
+//	3 assistant  <think>18 is mild.</think>Mild.      both thoughts are shown
 func lastQuestion(messages []Message) int {
 	for i := len(messages) - 1; i >= 0; i-- {
 		m := messages[i]
@@ -254,7 +266,7 @@ func splitThought(content string) (thought, answer string) {
 		return "", content
 	}
 	// jinja: content.split('</think>')[0].rstrip('\n').split('<think>')[-1].lstrip('\n')
-	thought = strings.TrimRight(parts[0], "\n")
+	thought = strings.TrimRight(parts[0], "\n") // in jinja2's order, which shows when there are several tags
 	if i := strings.LastIndex(thought, "<think>"); i >= 0 {
 		thought = thought[i+len("<think>"):]
 	}
@@ -359,7 +371,7 @@ func templateFor(chatTemplate, modelType string) (Template, error) {
 	// ns.last_query_index and enable_thinking are variables of Qwen3's template, and of no other's together.
 	case has("<|im_start|>", "last_query_index", "reasoning_content", "enable_thinking is false"):
 		return TemplateQwen3, nil
-	case has("<think>"): // QwQ, Qwen3-2507 and others that treat thoughts in other ways
+	case has("<think>"): // QwQ, Qwen3-2507 and others that treat thoughts in other ways: not known
 	case has("<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>"):
 		return TemplateQwen25, nil
 	case has("<|im_start|>system\nYou are a helpful assistant.<|im_end|>"): // also the base models of Qwen2.5

@@ -21,7 +21,7 @@ package qwen
 //	  "eos_token_id": 151645             <|im_end|>
 //	}
 //
-// The other sizes differ in these numbers and in nothing else:
+// The other sizes differ in these numbers, and Qwen2.5's have a context of 32,768:
 //
 //	              vocab   hidden intermediate layers heads kvHeads headDim tied    parameters  KiB of cache a token (float32)
 //	Qwen2.5-0.5B  151936     896      4864      24     14     2      64    yes    494,032,768           24

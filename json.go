@@ -314,7 +314,7 @@ func (r *jsonReader) bool() bool {
 	return false
 }
 
-// word reads exactly the given word. What follows it is checked by whoever reads on: "nullx" fails at the x.
+// word reads exactly the given word: true, false or null, in small letters. Python's True and None are no JSON. What follows it is checked by whoever reads on: "nullx" fails at the x.
 func (r *jsonReader) word(w string) bool {
 	if !strings.HasPrefix(r.text[r.pos:], w) {
 		r.syntax("a value")
@@ -402,7 +402,8 @@ func (r *jsonReader) number(want string) string {
 }
 
 // string reads a string. Without escapes, and nearly all have none, it is a part of the document, not a copy: a
-// tokenizer.json holds half a million of them. Keys, too, are read here, so "\u0061" and "a" are the same key.
+// tokenizer.json holds half a million of them. In Go a string is a pointer and a length, so a part of one costs nothing;
+// the price is that the whole stays in memory as long as any part does. Keys, too, are read here, so "\u0061" and "a" are the same key.
 func (r *jsonReader) string() string {
 	if r.kind() != '"' {
 		r.mismatch("a string")
@@ -521,7 +522,8 @@ func (r *jsonReader) peek() byte {
 	return 0
 }
 
-// fail sets the reader's error at the field being read. Callers use it for values that are well-formed but wrong:
+// fail sets the reader's error at the field being read, in the words that every message of this package has: what was
+// found, and what was expected. Callers use it for values that are well-formed but wrong:
 //
 //	if size := r.int(); size <= 0 {
 //		r.fail(strconv.FormatInt(size, 10), "a positive integer")   // hidden_size: found -1, expected a positive integer
@@ -599,7 +601,7 @@ func plainKey(key string) string {
 func quote(s string) string { return strconv.Quote(clip(s)) }
 
 // clip cuts text to about 60 bytes, between characters. What a message quotes comes from the file, and a file may
-// hold a key of a hundred megabytes.
+// hold a key of a hundred megabytes. quote after it escapes what a terminal would obey, such as \x1b.
 func clip(s string) string {
 	if len(s) <= 60 {
 		return s

@@ -307,6 +307,10 @@ func TestReadingSplit(t *testing.T) {
 		"x = 10":                   {"x", " =", " ", "1", "0"},
 		"a   b":                    {"a", "  ", " b"},
 		")\n\n\tx":                 {")\n\n", "\tx"},
+		"IT'LL":                    {"IT", "'LL"},
+		"'tis":                     {"'t", "is"},
+		"it’s":                     {"it", "’s"},
+		"user\n\nHi":               {"user", "\n\n", "Hi"}, // in chat.go
 		"'sx":                      {"'s", "x"},
 		"It's 42  lines:\n\tx = 1": {"It", "'s", " ", "4", "2", " ", " lines", ":\n", "\tx", " =", " ", "1"},
 	} {

@@ -168,7 +168,8 @@ var classes = sync.OnceValue(func() *[unicode.MaxRune + 1]class {
 			}
 		}
 	}
-	// Go's own classes, whichever Unicode they are of, then what makes them those of Unicode 16.
+	// Go's own classes, whichever Unicode they are of, then what makes them those of Unicode 16. The order matters: what
+	// is filled in later wins. All that nothing fills in stays 0, a symbol.
 	fill(unicode.L, isLetter)
 	fill(unicode.N, isNumber)
 	fill(lateSymbols, isSymbol)
@@ -190,7 +191,7 @@ var classes = sync.OnceValue(func() *[unicode.MaxRune + 1]class {
 //	symbol     any       4   symbols, then newlines
 //	U+0020     symbol    4   with the space in front
 //	space      else      5, 6 or 7: white space
-type splitter struct{ class *[unicode.MaxRune + 1]class }
+type splitter struct{ class *[unicode.MaxRune + 1]class } // by code point
 
 // at returns the class and the length in bytes of the character at i, and length 0 at the end of the text.
 func (s splitter) at(text string, i int) (class, int) {
@@ -272,7 +273,7 @@ func (s splitter) next(text string, i int) int {
 	// \s+(?!\S) takes all of it before the end of the text, else all but the last character, if any are left:
 	// that one stays for the word behind it, as in " word".
 	// \s+ takes that last one if nothing else wanted it, as before a digit.
-	end, last, afterNewline := i, i, 0
+	end, last, afterNewline := i, i, 0 // of the run; of all but its last character; of what its last newline ends
 	for c, n := first, n; n > 0 && (c == isSpace || c == isNewline); c, n = s.at(text, end) {
 		last = end
 		if end += n; c == isNewline {
@@ -290,10 +291,13 @@ func (s splitter) next(text string, i int) int {
 
 // contraction returns the end of a contraction at i, where text has an apostrophe, or 0. Letters match in either
 // case; the long ſ, U+017F, is an s in some other case too, the only such letter here (all code points were tried).
-// The apostrophe is U+0027 only: ’ is a symbol like others.
+// The apostrophe is U+0027 only: ’ is a symbol like others. It need not be one:
+//
+//	it's    it 's            IT'LL    IT 'LL         'tis    't is: the pattern does not know that
+//	it’s    it ’s: the second alternative, letters with one character in front
 func contraction(text string, i int) int {
-	const longS = "ſ"
-	rest := text[i+1:]
+	const longS = "ſ"  // two bytes
+	rest := text[i+1:] // behind the apostrophe
 	if len(rest) > 0 { // |0x20 makes capitals small; no other byte becomes one of these letters
 
 		switch rest[0] | 0x20 {

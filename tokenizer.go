@@ -122,7 +122,8 @@ func (t *Tokenizer) encode(ids []int, text string, accept func(id int) bool) []i
 	return ids
 }
 
-// Decode returns the bytes of all tokens, joined; special tokens as they are spelled. An id that no token has adds
+// Decode returns the bytes of all tokens, joined; special tokens as they are spelled: [9707, 1879] is "Hello world", the
+// space being part of the second token. An id that no token has adds
 // nothing. The result is valid UTF-8 if the ids are those of a text; a model may stop half-way through a character.
 // Hugging Face's decode(skip_special_tokens=False) is DecodeText.
 func (t *Tokenizer) Decode(ids []int) string {
@@ -331,8 +332,8 @@ type queue []uint64
 // push adds x, in O(log n).
 func (q *queue) push(x uint64) {
 	h := append(*q, x)
-	i := len(h) - 1
-	for i > 0 && h[(i-1)/2] > x {
+	i := len(h) - 1               // x's place, unless its parent is larger
+	for i > 0 && h[(i-1)/2] > x { // then the parent comes down
 		h[i] = h[(i-1)/2]
 		i = (i - 1) / 2
 	}
@@ -346,7 +347,7 @@ func (q *queue) pop() uint64 {
 	top, x := h[0], h[len(h)-1]
 	h = h[:len(h)-1]
 	for i := 0; len(h) > 0; {
-		child := 2*i + 1
+		child := 2*i + 1 // the smaller of two, if there are two
 		if child+1 < len(h) && h[child+1] < h[child] {
 			child++
 		}
@@ -367,7 +368,8 @@ func (q *queue) pop() uint64 {
 //
 //	bit 63 set | left id, 21 bits | right id, 21 bits | rank, 21 bits        0: empty slot
 //
-// The multiplier of the hash is random, so that no file can be made whose pairs all collide.
+// The hash is the upper bits of key * multiplier, which depend on all bits of the key (Knuth, volume 3, 6.4). The
+// multiplier is random, so that no file can be made whose pairs all collide and take a second each to find.
 type pairTable struct {
 	slots      []uint64 // a power of two, at most two thirds full
 	shift      int
@@ -448,6 +450,7 @@ func (m *matcher) add(content string, id int) bool {
 // one:
 //
 //	"a<|im_end|>b"   between("a")  found(151645)  between("b")
+//	"a<|im_en"       between("a<|im_en"): four nodes deep, but no token ends there
 //
 // Where several tokens begin, the longest that accept agrees to counts. A byte is looked at as often as tokens
 // that begin before it reach over it, at most maxAddedLen times; no text makes that worse.
