@@ -222,7 +222,7 @@ func (r *jsonReader) more(first bool, closing byte) bool {
 	}
 	r.space()
 	switch c := r.peek(); {
-	case c == closing: // the end, one level up
+	case c == closing: // the end, one level up; also of an empty object or array
 		r.pos++
 		r.path = r.path[:len(r.path)-1]
 		return false
@@ -349,7 +349,7 @@ func (r *jsonReader) float() float64 {
 		return 0
 	}
 	x, err := strconv.ParseFloat(text, 64)
-	if err != nil {
+	if err != nil { // the grammar was right, so it can only be too large
 		r.fail(clip(text), "a number of at most 1.8e308")
 	}
 	return x
@@ -442,7 +442,7 @@ func (r *jsonReader) escaped(start int) string {
 		switch c := r.peek(); {
 		case s.Len() > maxJSONEscaped:
 			r.fail("a longer string", fmt.Sprintf("at most %d bytes with escapes", maxJSONEscaped))
-		case c == '"':
+		case c == '"': // the end; a quote in the text would have come behind a backslash
 			r.pos++
 			return s.String()
 		case r.pos == len(r.text):
@@ -478,7 +478,7 @@ func (r *jsonReader) unicodeEscape() rune {
 		if r.pos+5 <= len(r.text) {
 			n, err := strconv.ParseUint(r.text[r.pos+1:r.pos+5], 16, 16) // no sign or underscore passes in base 16
 			if err == nil {
-				r.pos += 5
+				r.pos += 5 // the u and its four digits
 				return rune(n)
 			}
 		}

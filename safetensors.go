@@ -260,6 +260,7 @@ func readEntry(r *jsonReader, name string) headerEntry {
 //	[0, 8) [4, 20)          begins at 4, expected 8: two tensors share bytes
 //	[0, 8) [16, 32)         begins at 16, expected 8: bytes that nobody owns
 func cutTensors(entries []headerEntry, body []byte) ([]Tensor, error) {
+	// The header lists them in any order; Hugging Face sorts by width and then by name.
 	slices.SortStableFunc(entries, func(a, b headerEntry) int {
 		return cmp.Or(cmp.Compare(a.begin, b.begin), cmp.Compare(a.end, b.end))
 	})
@@ -319,7 +320,8 @@ func shapeText(shape []int) string {
 	return fmt.Sprint(shape)
 }
 
-// badFile is a LoadError without a file name, which the caller fills in.
+// badFile is a LoadError without a file name, which the caller fills in: here only
+// bytes are known.
 func badFile(kind error, format string, args ...any) *LoadError {
 	return &LoadError{Kind: kind, Problem: fmt.Sprintf(format, args...)}
 }

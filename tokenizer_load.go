@@ -93,7 +93,9 @@ type mergeEntry struct {
 	index       int    // in the file's list, for messages
 }
 
-// parseTokenizer reads a tokenizer.json. Errors name the field, what was found and what was expected.
+// parseTokenizer reads a tokenizer.json. Errors name the field, what was found and what was expected:
+//
+//	model.merges[17]: found "xq", expected a token of the vocabulary
 //
 // It takes two passes: first the document, in whatever order its fields come; then the tables, vocabulary before merges
 // before added tokens, because each is checked against the one before:
@@ -133,7 +135,10 @@ func parseTokenizer(data []byte) (*Tokenizer, error) {
 }
 
 // read reads the file's outermost object. Each section is read where it is met; only the four without which there is
-// nothing to encode with must be there.
+// nothing to encode with must be there. The order in which a text goes through them is another one:
+//
+//	encode   added_tokens  normalizer  pre_tokenizer  model        (post_processor)
+//	decode                                            model        decoder
 func (f *tokenizerFile) read(r *jsonReader) {
 	fields(r, "normalizer pre_tokenizer decoder model", func(key string) {
 		switch key {
@@ -144,10 +149,10 @@ func (f *tokenizerFile) read(r *jsonReader) {
 			if !r.null() {
 				r.fail("a setting that changes the ids of a text", "null")
 			}
-		case "added_tokens":
+		case "added_tokens": // none is no mistake: a base model of one's own may have none
 			r.array(func(int) { f.addedToken(r) })
 		case "normalizer":
-			// {"type": "NFC"}
+			// {"type": "NFC"}: lower case or stripped accents, as BERT has them, would change every id
 			typed(r, "NFC", "", nil)
 		case "pre_tokenizer":
 			preTokenizer(r)
@@ -435,7 +440,7 @@ func (t *Tokenizer) addVocab(vocab []vocabEntry) (map[string]int32, error) {
 		s.end = uint32(len(text))
 	}
 	t.text = string(text)
-	// Merging starts from these.
+	// Merging starts from these. In Qwen's vocabulary they are the first 256, in the order of their letters: "!" is 0.
 	for b := range t.byteID {
 		t.byteID[b] = -1
 		if id, ok := ids[string(byteLetters()[b])]; ok {
@@ -510,7 +515,7 @@ func (t *Tokenizer) addAdded(added []addedEntry, ids map[string]int32) error {
 		}
 		t.added[a.content], t.special[a.id] = a.id, a.special
 		// "normalized": true means that the token is looked for in normal form, in text that is in normal form.
-		find, content := &t.raw, a.content
+		find, content := &t.raw, a.content // all of Qwen's are looked for in the text as given
 		if a.normalized {
 			find, content = &t.normalized, normalize(content)
 		}
@@ -541,7 +546,7 @@ func (t *Tokenizer) addAdded(added []addedEntry, ids map[string]int32) error {
 //
 // So a token that ends in the middle of a character can still be written as a JSON string: "é" is bytes C3 A9, "Ã©".
 var byteLetters = sync.OnceValue(func() *[256]rune {
-	letters, next := new([256]rune), rune(256)
+	letters, next := new([256]rune), rune(256) // next: U+0100, the first beyond Latin-1
 	for b := range letters {
 		if letters[b] = rune(b); !(b >= '!' && b <= '~' || b >= 0xA1 && b <= 0xAC || b >= 0xAE) {
 			letters[b] = next

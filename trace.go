@@ -260,6 +260,7 @@ func NewRecording(tensors []Tensor, renames ...Rename) (*Recording, error) {
 				break
 			}
 		}
+		// The debugger of transformers records the ids as an argument of each module that takes them.
 		if t.Name != "input_ids" && !strings.HasSuffix(t.Name, "_inputs_kwargs_input_ids") {
 			r.Tensors = append(r.Tensors, t)
 			continue
@@ -284,7 +285,7 @@ func NewRecording(tensors []Tensor, renames ...Rename) (*Recording, error) {
 func integers(t Tensor) (ids []int, err error) {
 	size := t.DType.Size()
 	shape := t.Shape
-	if len(shape) == 2 && shape[0] == 1 {
+	if len(shape) == 2 && shape[0] == 1 { // a batch of one
 		shape = shape[1:]
 	}
 	if len(shape) != 1 || shape[0] == 0 || (t.DType != I64 && t.DType != "I32" && t.DType != "U32" && t.DType != "U64") {
@@ -340,9 +341,9 @@ var (
 func placeOf(name string, layers int) (p place, ok bool) {
 	if n := stateName.FindStringSubmatch(name); n != nil {
 		switch i, _ := strconv.Atoi(n[1]); {
-		case i == 0:
+		case i == 0: // before the first layer
 			return place{-1, "embed_tokens"}, true
-		case i < layers:
+		case i < layers: // counted from 1, since 0 is the embedding
 			return place{i - 1, blockOutput}, true
 		default:
 			return place{layers, "norm"}, i == layers // taken after the final norm
