@@ -4,6 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -79,8 +82,26 @@ func weightBytes(m *Model) int {
 	return n
 }
 
-// BenchmarkModel measures prefill and decode of models of real size. Divide MB/s
-// by what the machine reads, and GFLOP/s by what it multiplies and adds.
+// reportRead reports how much was read of memory each second, and reportFLOP how
+// much was multiplied and added: in all, and as shares of what the machine can
+// do if QWEN_MACHINE has the two numbers that bench/machine.c prints for as many
+// threads: QWEN_MACHINE="47.1 273" for 47.1 GB/s and 273 GFLOP/s.
+func reportRead(b *testing.B, bytes int) { report(b, "GB/s", bytes, 0) }
+func reportFLOP(b *testing.B, flop int)  { report(b, "GFLOP/s", flop, 1) }
+
+func report(b *testing.B, unit string, amount, limit int) {
+	rate := float64(b.N) * float64(amount) / b.Elapsed().Seconds() / 1e9
+	b.ReportMetric(rate, unit)
+	if limits := strings.Fields(os.Getenv("QWEN_MACHINE")); len(limits) == 2 {
+		most, err := strconv.ParseFloat(limits[limit], 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(100*rate/most, "%_of_machine")
+	}
+}
+
+// BenchmarkModel measures prefill and decode of models of real size.
 func BenchmarkModel(b *testing.B) {
 	for _, c := range shapes {
 		b.Run(c.ModelType, func(b *testing.B) {
@@ -109,7 +130,7 @@ func benchPrefill(b *testing.B, m *Model, n int) {
 	}
 	tokens := float64(b.N*n) / b.Elapsed().Seconds()
 	b.ReportMetric(tokens, "tok/s")
-	b.ReportMetric(tokens*float64(weightBytes(m)-len(m.Head.Data))/1e9, "GFLOP/s") // a weight: 2 bytes, 2 operations
+	reportFLOP(b, n*(weightBytes(m)-len(m.Head.Data))) // a weight: 2 bytes, 2 operations
 }
 
 func benchDecode(b *testing.B, m *Model, depth int) {
@@ -117,12 +138,12 @@ func benchDecode(b *testing.B, m *Model, depth int) {
 	if depth > 0 {
 		feed(b, m, depth, cache)
 	}
-	b.SetBytes(int64(weightBytes(m) + depth*c.Layers*c.KVHeads*c.HeadDim*2*4))
 	for b.Loop() {
 		feed(b, m, 1, cache)
 		cache.Truncate(depth)
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tok/s")
+	reportRead(b, weightBytes(m)+depth*c.Layers*c.KVHeads*c.HeadDim*2*4)
 }
 
 // BenchmarkLinear measures the Linears of Qwen2.5-0.5B with bf16 weights, for one
@@ -137,17 +158,36 @@ func BenchmarkLinear(b *testing.B) {
 			}
 			x := randomFloats(r, seq*w.Cols)
 			b.Run(fmt.Sprintf("%dx%d/%d", w.Rows, w.Cols, seq), func(b *testing.B) {
-				b.SetBytes(int64(len(w.Data)))
 				for b.Loop() {
 					Linear(x, w, nil)
 				}
-				b.ReportMetric(float64(b.N*seq*len(w.Data))/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+				if seq == 1 {
+					reportRead(b, len(w.Data))
+				} else {
+					reportFLOP(b, seq*len(w.Data))
+				}
 			})
 		}
 	}
 }
 
-// BenchmarkKernels measures each kernel on one core, with operands in its cache.
+// BenchmarkLoad measures Load of the folder that QWEN_MODEL names, or of a tiny one.
+func BenchmarkLoad(b *testing.B) {
+	dir := os.Getenv("QWEN_MODEL")
+	if dir == "" {
+		dir = "testdata/qwen3-tiny"
+	}
+	for b.Loop() {
+		m, err := Load(dir)
+		if err != nil {
+			b.Fatal(err)
+		}
+		m.Close()
+	}
+}
+
+// BenchmarkKernels measures each kernel on one core, with operands in its cache:
+// QWEN_MACHINE should have the numbers of one thread.
 func BenchmarkKernels(b *testing.B) {
 	r := rand.New(rand.NewPCG(1, 2))
 	const rows, cols = 24, 1024
@@ -177,14 +217,14 @@ func BenchmarkKernels(b *testing.B) {
 			for b.Loop() {
 				k.tile(t)
 			}
-			b.ReportMetric(float64(b.N*2*k.rows*k.tokens*cols)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+			reportFLOP(b, 2*k.rows*k.tokens*cols)
 		})
 		t.n, t.wStride = 64, cols/4
 		b.Run(k.name+"/mix", func(b *testing.B) {
 			for b.Loop() {
 				k.mix(t)
 			}
-			b.ReportMetric(float64(b.N*2*k.mixColumns*k.mixTokens*64)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+			reportFLOP(b, 2*k.mixColumns*k.mixTokens*64)
 		})
 		b.Run(k.name+"/softmax", func(b *testing.B) {
 			b.SetBytes(4 * cols)
