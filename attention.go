@@ -114,6 +114,10 @@ func Attention(q, k, v []float32, heads, kvHeads, headDim int, see Trace) []floa
 
 	// One unit of work is a few tokens and one key/value head with its group of
 	// query heads: each cached row is read once for all of them.
+	//
+	//	tokens     0–5   6–11  12–17
+	//	kvHead 0   unit 0   1     2
+	//	kvHead 1        3   4     5
 	blocks := (seq + attentionTokens - 1) / attentionTokens
 	parallel(kvHeads*blocks, 1, func(from, to int) {
 		queries := make([]float32, min(seq, attentionTokens)*group*headDim)

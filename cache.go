@@ -48,15 +48,6 @@ func (c *Cache) Truncate(n int) {
 	c.tokens = c.tokens[:n]
 }
 
-// reserve makes room for n tokens in all, so that growing does not copy.
-func (c *Cache) reserve(n int) {
-	width := c.model.Config.KVHeads * c.model.Config.HeadDim
-	for i := range c.keys {
-		c.keys[i] = slices.Grow(c.keys[i], max(0, n*width-len(c.keys[i])))
-		c.values[i] = slices.Grow(c.values[i], max(0, n*width-len(c.values[i])))
-	}
-}
-
 // extend appends the keys and values of new tokens to layer i and returns those
 // of all tokens: [past+seq, kvHeads*headDim]. The tokens count as cached only
 // when the forward pass has gone through every layer, so that one that fails

@@ -17,7 +17,9 @@ package qwen
 // Reference: transformers modeling_qwen3.py, Qwen3MLP.forward. SwiGLU: Shazeer,
 // 2020, arXiv 2002.05202.
 //
-// Next: qwen.go, where a block puts attention and FFN together.
+// qwen.go's block puts attention and FFN together.
+//
+// Next: cache.go
 
 import "fmt"
 

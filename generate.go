@@ -141,8 +141,8 @@ func (m *Model) generate(ctx context.Context, prompt []int, o Options, yield fun
 
 // PrefillChunk is how many tokens of a prompt go through the network at once:
 // enough that reading the weights costs little for each, few enough that the
-// intermediates stay small: of gate, up and their product, 256 * 3072 float32 each
-// in Qwen3-0.6B, 3 MiB.
+// intermediates stay small: of gate and up, 256 * 3072 float32 each in Qwen3-0.6B,
+// 3 MiB.
 const PrefillChunk = 256
 
 // prefill runs tokens through the network in pieces and returns the logits after

@@ -265,29 +265,18 @@ func (p *panel) multiply(y []float32, yStride int, x []float32, seq int) {
 	p.sums = slices.Grow(p.sums[:0], (p.rows+rows-1)/rows*lanes)[:(p.rows+rows-1)/rows*lanes]
 	p.tile.yStride, p.tile.wStride, p.tile.xStride = yStride, p.width, p.width
 	for t := 0; t < seq; t += tokens {
-		t := min(t, seq-tokens)
+		token := min(t, seq-tokens)
 		for c := 0; c < p.width; c += tileColumns {
 			p.tile.n = min(tileColumns, p.width-c)
 			p.tile.first, p.tile.last = c == 0, c+tileColumns >= p.width
-			p.tile.x = x[t*p.width+c:]
+			p.tile.x = x[token*p.width+c:]
 			for r := 0; r < p.rows; r += rows {
 				p.tile.sums = p.sums[r/rows*lanes:]
-				r := min(r, p.rows-rows)
-				p.tile.w = p.w[r*p.width+c:]
-				p.tile.y = y[t*yStride+r:]
+				row := min(r, p.rows-rows)
+				p.tile.w = p.w[row*p.width+c:]
+				p.tile.y = y[token*yStride+row:]
 				current.tile(&p.tile)
 			}
 		}
 	}
-}
-
-// dot returns Σ a[i]*b[i]. Panics if b is shorter than a.
-func dot(a, b []float32) float32 {
-	var s lanes
-	n := len(a) &^ 7
-	s.add(a[:n], b[:n])
-	for i, v := range a[n:] {
-		s[i] += float32(v * b[n+i])
-	}
-	return s.sum()
 }

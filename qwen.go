@@ -24,7 +24,7 @@
 //   - ffn.go: the gate
 //   - cache.go, generate.go: prefill and decode
 //   - config.go, load.go, safetensors.go, json.go: from a folder to a Model
-//   - tokenizer.go, chat.go: from text to ids, and from a conversation to text
+//   - tokenizer.go, split.go, tokenizer_load.go, chat.go: from text to ids, and from a conversation to text
 //   - sample.go: from logits to the next id
 //   - trace.go: looking at every intermediate
 //   - diagnose.go, mistakes.go, report.go, page.go: what is wrong with another

@@ -451,7 +451,7 @@ func tokenizerTables(c *check, name, text string) {
 		}
 	}
 	c.equal(name+", bytes of every token", got, want)
-	c.equal(name+", largest id", []int{t.maxID(), t.Len()}, []int{last, last + 1})
+	c.equal(name+", ids", t.Len(), last+1)
 	c.equal(name+", added tokens", t.added, added)
 	c.equal(name+", special tokens", t.special, special)
 	for b, r := range letterOf {
@@ -684,8 +684,13 @@ func dots(x []float32, w []float32, rows int, bias []float32) (y, bound []float6
 	return y, bound
 }
 
-func TestDot(t *testing.T) {
-	golden(t, "dot", func(c *check) {
+func TestLanes(t *testing.T) {
+	golden(t, "lanes", func(c *check) {
+		dot := func(a, b []float32) float32 {
+			var s lanes
+			s.add(blocks(a, len(a), 1, 1), blocks(b, len(b), 1, 1))
+			return s.sum()
+		}
 		for name, r := range cases(c, "linear") {
 			if r.has("bias") {
 				continue
@@ -705,7 +710,7 @@ func TestDot(t *testing.T) {
 		// Every length, at every alignment, between numbers that must not be read.
 		random := rand.New(rand.NewPCG(1, 2))
 		nan := float32(math.NaN())
-		for n := range 201 {
+		for n := 1; n <= 200; n++ {
 			var got []float32
 			var want, bound []float64
 			for shift := range 4 {
@@ -717,10 +722,7 @@ func TestDot(t *testing.T) {
 				for i := from; i < to; i++ {
 					a[i], b[i] = float32(random.NormFloat64()), float32(random.NormFloat64())
 				}
-				w, e := []float64{0}, []float64{0}
-				if n > 0 {
-					w, e = dots(a[from:to], b[from:to], 1, nil)
-				}
+				w, e := dots(a[from:to], b[from:to], 1, nil)
 				got, want, bound = append(got, dot(a[from:to], b[from:to])), append(want, w[0]), append(bound, e[0])
 			}
 			within(c, fmt.Sprint("length ", n), got, want, bound)
@@ -736,11 +738,6 @@ func TestDot(t *testing.T) {
 			want, bound := dots(a, b, 1, nil)
 			within(c, fmt.Sprint("lanes in two parts of ", n), []float32{s.sum()}, want, bound)
 		}
-		if v := dot([]float32{1, 2}, []float32{3, 4, nan}); v != 11 { // b may be longer
-			c.fail("got %v, want 11", v)
-		}
-		defer func() { _ = recover() }()
-		c.fail("b shorter than a: got %v, want a panic", dot(make([]float32, 5), make([]float32, 4)))
 	})
 }
 
@@ -1460,24 +1457,6 @@ func TestCache(t *testing.T) {
 		sameBits(c, "another continuation", k, append(numbers(5, 1), numbers(9, 1)...))
 		cache.Truncate(0)
 		c.equal("none kept", cache.Len(), 0)
-
-		cache = m.NewCache()
-		k, _ = cache.extend(1, numbers(1, 2), numbers(2, 2))
-		cache.tokens = []int{4, 5}
-		cache.reserve(50)
-		for i := range 2 {
-			if cap(cache.keys[i]) < 300 || cap(cache.values[i]) < 300 || cap(cache.keys[i]) > 600 || cap(cache.values[i]) > 600 {
-				c.fail("reserve(50): room for %d and %d numbers, want at least 300", cap(cache.keys[i]), cap(cache.values[i]))
-			}
-		}
-		before := &cache.keys[1][:1][0]
-		k, _ = cache.extend(1, numbers(3, 48), numbers(3, 48))
-		if &k[0] != before {
-			c.fail("the room is reserved, and still the keys are copied")
-		}
-		sameBits(c, "reserve loses nothing", k, append(numbers(1, 2), numbers(3, 48)...))
-		cache.reserve(1) // fewer than there are
-		cache.Truncate(0)
 	})
 }
 

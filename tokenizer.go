@@ -180,9 +180,6 @@ func (t *Tokenizer) Special(id int) bool { return t.special[id] }
 // hardware's sake; ids from Len up have no token.
 func (t *Tokenizer) Len() int { return len(t.spans) }
 
-// maxID returns the largest id.
-func (t *Tokenizer) maxID() int { return len(t.spans) - 1 }
-
 // An encoder is the working memory of one Encode at a time. A Tokenizer keeps some in a pool: the cache they carry is
 // worth most in the next call.
 type encoder struct {

@@ -85,7 +85,7 @@ var dataflow = []stage{
 	{name: "load", parts: true},
 	{name: "Embed"},
 	{name: "RMSNorm"},
-	{name: "dot"},
+	{name: "lanes"},
 	{name: "kernel.dots"},
 	{name: "kernel.widen"},
 	{name: "tile"},
@@ -517,7 +517,7 @@ func golden(t *testing.T, function string, f func(c *check)) {
 
 // kernelStages are the goldens that -short runs for every kernel, and not only for
 // the best.
-var kernelStages = []string{"dot", "kernel.dots", "kernel.widen", "tile", "kernel.mix", "kernel.softmax", "kernel.silu", "Softmax", "SiLU", "Linear", "attentionScores", "attentionValues", "Attention", "Model.Forward"}
+var kernelStages = []string{"lanes", "kernel.dots", "kernel.widen", "tile", "kernel.mix", "kernel.softmax", "kernel.silu", "Softmax", "SiLU", "Linear", "attentionScores", "attentionValues", "Attention", "Model.Forward"}
 
 func known(t *testing.T, function string) {
 	if !slices.ContainsFunc(dataflow, func(s stage) bool { return s.name == function }) {

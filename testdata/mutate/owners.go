@@ -29,7 +29,7 @@ var owners = map[string]string{
 	"byteLevel": "parseTokenizer", "expectString": "parseTokenizer", "expectFalse": "parseTokenizer", "expectNone": "parseTokenizer", "preTokenizer": "parseTokenizer",
 	"Tokenizer.addVocab": "parseTokenizer", "Tokenizer.addMerges": "parseTokenizer", "Tokenizer.addAdded": "parseTokenizer",
 	"byteLetters": "parseTokenizer", "letterBytes": "parseTokenizer", "appendBytes": "parseTokenizer", "newPairTable": "parseTokenizer",
-	"pairTable.add": "parseTokenizer", "pairTable.slot": "parseTokenizer", "maxTokens": "parseTokenizer", "maxEntries": "parseTokenizer", "Tokenizer.maxID": "parseTokenizer",
+	"pairTable.add": "parseTokenizer", "pairTable.slot": "parseTokenizer", "maxTokens": "parseTokenizer", "maxEntries": "parseTokenizer",
 	"pairTable.rank": "parseTokenizer", "queue.push": "encoder", "queue.pop": "encoder", "cacheBits": "encoder", "cachedPiece": "encoder",
 	"Tokenizer.encode": "Tokenizer.Encode", "every": "Tokenizer.Encode", "checkSize": "Tokenizer.Encode",
 	"Tokenizer.DecodeText": "Tokenizer.Decode", "toText": "Tokenizer.Decode", "Tokenizer.Bytes": "Tokenizer.Decode", "Tokenizer.ID": "Tokenizer.Decode",
@@ -44,7 +44,7 @@ var owners = map[string]string{
 	"connector.take": "Model.connect", "connector.matrix": "Model.connect", "connector.vector": "Model.connect", "Model.Tensors": "Model.connect", "Model.Parameters": "Model.connect",
 	// the network
 	"rmsScale": "RMSNorm", "Matrix.Row": "NewMatrix", "Matrix.rowTo": "NewMatrix", "Matrix.check": "Linear",
-	"lanes.add": "dot", "lanes.sum": "dot",
+	"lanes.add": "lanes", "lanes.sum": "lanes",
 	// the table of kernels: any of the functions in it
 	"kernels": "tile", "machineKernels": "tile",
 	"kernel.dots": "kernel.dots", "setKernel": "kernel.dots", "Kernel": "kernel.dots", "block": "kernel.dots", "dotRows": "kernel.dots",
