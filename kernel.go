@@ -109,8 +109,9 @@ var current = kernels[0]
 // "generic".
 func Kernel() string { return current.name }
 
-// setKernel switches to another kernel, for a test, and returns what switches
-// back. It reports false if the machine has no such kernel.
+// setKernel switches to another kernel, for a test: each golden runs once with
+// every kernel of the machine. It returns what switches back, and false if the
+// machine has no such kernel. Nothing may be running meanwhile.
 func setKernel(name string) (restore func(), ok bool) {
 	for _, k := range kernels {
 		if k.name == name {
@@ -152,8 +153,14 @@ func (k *kernel) widen(dst []float32, src []byte, dtype DType) {
 
 // attentionScores sets scores[i*visible+s] = q[i]·k[s]*scale for each query i and
 // each key s. q is [queries, headDim]; row s of k starts at s*stride and its first
-// headDim numbers count. It goes tile by tile (kernel.go); what does not fill a
-// tile goes through a copy that does.
+// headDim numbers count, since the heads of a token lie side by side in the cache:
+//
+//	            kvHead 0    kvHead 1
+//	token 0   ▒▒▒▒▒▒▒▒▒▒▒ ───────────      stride = kvHeads*headDim
+//	token 1   ▒▒▒▒▒▒▒▒▒▒▒ ───────────
+//
+// It goes tile by tile, the keys as the tile's rows of w and the queries as its
+// tokens; what does not fill a tile goes through a copy that does.
 func attentionScores(scores, q, k []float32, headDim, stride, visible int, scale float32) {
 	rows, tokens := current.rows, current.tokens
 	p := tiles.Get().(*tileBuffers)
@@ -259,7 +266,8 @@ func fill(buffer *[]float32, rows, width int, x []float32, stride, n, m int) []f
 	return y
 }
 
-// lanes are the eight sums of one dot product.
+// lanes are the eight sums of one dot product, in plain Go: named variables in the
+// loops below, since those stay in registers and an array's elements do not.
 type lanes [8]float32
 
 // add adds the products of a and b, whose length is a multiple of 8.
@@ -355,7 +363,8 @@ func tileGeneric(t *tile) {
 	}
 }
 
-// mixGeneric is mix for one token and eight columns.
+// mixGeneric is mix for one token and eight columns: t.x are the weights of t.n
+// rows of w, whose first eight numbers are mixed.
 func mixGeneric(t *tile) {
 	s0, s1, s2, s3, s4, s5, s6, s7 := t.y[0], t.y[1], t.y[2], t.y[3], t.y[4], t.y[5], t.y[6], t.y[7]
 	for i, v := range t.x[:t.n] {
@@ -372,7 +381,8 @@ func mixGeneric(t *tile) {
 	copy(t.y, []float32{s0, s1, s2, s3, s4, s5, s6, s7})
 }
 
-// exp returns e^x, at most 1.5 units in the last place off. With x = n*ln 2 + r,
+// exp returns e^x, at most 1.5 units in the last place off (TestExp). It is what
+// softmax and SiLU need of a kernel, and math.Exp is float64. With x = n*ln 2 + r,
 // n whole and |r| at most ln(2)/2,
 //
 //	e^x = 2^n * e^r,    e^r = 1 + r + r²/2! + … + r⁷/7!

@@ -14,6 +14,11 @@ package qwen
 //	      │ w[1] ───── │   │     w[1]·x
 //	      └────────────┘
 //
+// For example, with two outputs of two inputs (ExampleLinear):
+//
+//	w = 1 2    x = 5    bias =   0    y = 1*5 + 2*6 +   0 =  17
+//	    3 4        6           100        3*5 + 4*6 + 100 = 139
+//
 // The weights stay as they lie in the file, two bytes a number as a rule, and
 // are widened to float32 inside the kernel: decode must read every weight once
 // per token, and memory is slower than arithmetic.
@@ -65,7 +70,7 @@ func (w Matrix) Row(r int) []float32 {
 	return row
 }
 
-// rowTo widens row r into dst.
+// rowTo widens row r, which is one piece of Data, into dst, [Cols].
 func (w Matrix) rowTo(dst []float32, r int) {
 	size := w.Cols * w.DType.Size()
 	widen(dst, w.Data[r*size:(r+1)*size], w.DType)
@@ -84,7 +89,11 @@ func (w Matrix) check(x []float32, bias []float32) {
 	}
 }
 
-// widen sets dst[i] to number i of data. F16 and BF16 fit into float32 exactly.
+// widen sets dst[i] to number i of data. F16 and BF16 fit into float32 exactly:
+//
+//	F32    sign, 8 bits of exponent, 23 of fraction
+//	BF16   sign, 8 bits of exponent,  7 of fraction     the upper half of an F32
+//	F16    sign, 5 bits of exponent, 10 of fraction     finer, and 65504 at most
 func widen(dst []float32, data []byte, dtype DType) {
 	switch dtype {
 	case F32:

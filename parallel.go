@@ -27,7 +27,8 @@ import (
 	"time"
 )
 
-// A region is one call of parallel.
+// A region is one call of parallel. It is made anew each time, so that a helper
+// that comes late finds nothing left to do in it, and not another call's work.
 type region struct {
 	work     func(from, to int)
 	ranges   []workRange
@@ -92,7 +93,8 @@ func parallel(n, size int, work func(from, to int)) {
 	}
 }
 
-// help works on open regions until there has been none for a while.
+// help works on open regions until there has been none for a while. It keeps no
+// region but the last one, so that it joins each once.
 func help() {
 	defer helpers.Add(-1)
 	debug.SetPanicOnFault(true) // see catchFault
