@@ -114,6 +114,16 @@ func TestCompareVerdicts(t *testing.T) {
 		return y
 	}
 	cut := func(v float64) float64 { return float64(math.Float32frombits(math.Float32bits(float32(v)) &^ 0xffff)) }
+	// One in two bytes that does not scale: its scores are large, and so are their roundings.
+	unscaled := good.only("_rope", "embed_tokens", "model.layers.0").rounded(roundBF16)
+	for layer := range 2 {
+		at := place{layer, "probs"}
+		c := &call{newPlain(m, ids).run(inBF16, nil), at}
+		q, k := wide(unscaled[place{layer, "q_rope"}.name()]), wide(unscaled[place{layer, "k_rope"}.name()])
+		for _, v := range c.attend(q, k, 1, causal, c.group) {
+			unscaled[at.name()] = append(unscaled[at.name()], float32(v))
+		}
+	}
 	noisy := slices.Clone(good["lm_head"])
 	for i := range noisy {
 		noisy[i] += float32(i%5) / 2
@@ -141,6 +151,8 @@ func TestCompareVerdicts(t *testing.T) {
 		{"rounded inside to float16", inside(inF16), "precision", "model.layers.0", "f16-rounding", "rounding to float16 explains every difference (1 tensors); nothing else is wrong", 0},
 		{"rounded, and broken", good.only("0.self_attn.q_norm", "0.self_attn.k_norm").with(changed["rope-interleaved"]).rounded(roundBF16), "differs", "model.layers.0.self_attn.q_rope", "rope-interleaved",
 			"numbers 2i and 2i+1 form a pair, and not i and i+headDim/2, in layer 0; 1 of 1 other broken tensors are explained by it", 0},
+
+		{"rounded, and not scaled", unscaled, "differs", "model.layers.0.self_attn.probs", "scale-missing", "the scores are not divided by sqrt(headDim), in every layer; 1 of 2 other broken tensors are explained by it; from what was recorded this cannot be told from scale-wrong (the scores are multiplied by 1)", 1},
 
 		{"v alone not normed", good.only("embed_tokens", "0.self_attn.q_proj", "0.self_attn.k_proj").with(changed["not-normed-v"]), "differs", l0 + "self_attn.v_proj", "input-not-normed",
 			"the projection reads the residual stream, not its norm, in v_proj, in layer 0; from what was recorded this cannot be told from norm-missing (the RMSNorm is left out, in input_layernorm)", 0},

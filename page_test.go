@@ -143,6 +143,15 @@ func TestReportHTML(t *testing.T) {
 	}
 }
 
+// TestReportNothing draws nothing of what was not recorded.
+func TestReportNothing(t *testing.T) {
+	defer answers(t, "Report.HTML")()
+	page := (&Report{Verdict: "match", Tensors: []TensorReport{aRow("lm_head", "ok", 0)}}).HTML("")
+	if strings.Contains(page, "<svg") || strings.Count(page, "<h2") != 1 {
+		t.Errorf("got %s", page[strings.Index(page, "<main>"):])
+	}
+}
+
 // An element of a page: its name, its attributes, the text in it, and that of a
 // <title> in it.
 type element struct {

@@ -450,6 +450,12 @@ func TestFitted(t *testing.T) {
 			}
 			return c.scaled(v)
 		}, false},
+		{"possible only here", byFactor, []float64{1}, 2, func(c *call, v float64) []float64 {
+			if v > 1.00001 && v != 2 {
+				return nil
+			}
+			return c.scaled(v)
+		}, false},
 		{"the second best start", byStep, []float64{-2, 10, 2.5}, 3, func(c *call, v float64) []float64 {
 			return c.each(c.right(), func(x float64) float64 { return x * v * v * v })
 		}, true},

@@ -650,10 +650,10 @@ func (k *comparison) cause(s *subject) (f finding, ties []string, ok bool) {
 	}
 	best := k.mostConsistent(s, found)
 	f = k.refined(s, best)
+	said := map[string]bool{best.cause: true, f.cause: true}
 	for _, g := range found {
-		text := g.cause + " (" + k.describe(g, s) + ")"
-		if g.cause != best.cause && g.cause != f.cause && !slices.ContainsFunc(ties, func(t string) bool { return strings.HasPrefix(t, g.cause+" ") }) {
-			ties = append(ties, text)
+		if !said[g.cause] {
+			said[g.cause], ties = true, append(ties, g.cause+" ("+k.describe(g, s)+")")
 		}
 	}
 	return f, ties[:min(3, len(ties))], true

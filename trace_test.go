@@ -198,10 +198,15 @@ func TestReadRecording(t *testing.T) {
 	if err := os.Mkdir(odd, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	save("full/input_ids.safetensors", idTensor("data", I64, []int{2}, 8, 9))
+	if err := os.Mkdir(filepath.Join(dir, "full", "z.safetensors"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		path, want string
 		kind       error
 	}{
+		{filepath.Join(dir, "full"), "z.safetensors: ", ErrNotRegular},
 		{filepath.Join(dir, "none"), "none: ", fs.ErrNotExist},
 		{t.TempDir(), ": found no .safetensors file in the folder, expected a recording", ErrMissingTensor},
 		{odd, "[: found no .safetensors file in the folder, expected a recording", ErrMissingTensor},

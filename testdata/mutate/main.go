@@ -58,6 +58,7 @@ func main() {
 	seed := flag.Uint64("seed", 1, "of the draw")
 	workers := flag.Int("workers", 2, "how many to try at the same time")
 	in := flag.String("in", "", "only changes of this file or function, all of them")
+	part := flag.String("part", "1/1", "of the changes, only one part of so many: 2/3")
 	only := flag.String("only", "", "of the draw, only the changes of these files: a.go,b.go")
 	from := flag.String("from", "", "not a draw, but the changes that this result file (-o) lists; those that it says were caught and named right are not tried again")
 	list := flag.Bool("list", false, "list the changes, do not try them")
@@ -92,6 +93,11 @@ func main() {
 			all = slices.DeleteFunc(all, func(m *mutant) bool { return !slices.Contains(strings.Split(*only, ","), m.file) })
 		}
 	}
+	var k, parts int
+	if _, err := fmt.Sscanf(*part, "%d/%d", &k, &parts); err != nil || k < 1 || k > parts {
+		check(fmt.Errorf("found -part %s, expected such as 2/3", *part))
+	}
+	all = all[len(all)*(k-1)/parts : len(all)*k/parts]
 	var bugs []*mutant
 	if *named && *in == "" && *only == "" {
 		for i := range portingBugs {
@@ -320,9 +326,10 @@ const slow = "^(TestBadInput|TestGuardedFile|TestCutFile|TestFlippedBits|TestShr
 
 var testName = regexp.MustCompile(`^Test\w*$`)
 
-// firstTests returns a pattern of the tests to ask first.
-func firstTests(dir string) string {
-	var names []string
+// firstTests returns patterns of the tests to ask first: those of the network and
+// of the tokenizer, and those of the diagnosis, which take longer.
+func firstTests(dir string) (network, diagnosis string) {
+	var names [2][]string
 	files, _ := filepath.Glob(filepath.Join(dir, "*_test.go"))
 	for _, file := range files {
 		text, err := os.ReadFile(file)
@@ -330,20 +337,34 @@ func firstTests(dir string) string {
 		for _, f := range strings.Split(string(text), "\nfunc ")[1:] {
 			name, _, ok := strings.Cut(f, "(t *testing.T) {")
 			if ok && testName.MatchString(name) && (strings.Contains(f, "golden(t, ") || strings.Contains(f, "answers(t, ")) && !regexp.MustCompile(slow).MatchString(name) {
-				names = append(names, name)
+				group := 0
+				if slices.Contains(diagnosisTests, filepath.Base(file)) {
+					group = 1
+				}
+				names[group] = append(names[group], name)
 			}
 		}
 	}
-	return "^(" + strings.Join(names, "|") + ")$"
+	return "^(" + strings.Join(names[0], "|") + ")$", "^(" + strings.Join(names[1], "|") + ")$"
 }
+
+var (
+	diagnosisTests = []string{"compare_test.go", "diagnose_test.go", "mistakes_test.go", "page_test.go", "plain_test.go", "trace_test.go"}
+	diagnosisFiles = []string{"diagnose.go", "mistakes.go", "report.go", "page.go"}
+)
 
 // try runs the tests in dir: those of the binary with all mutants, or of this one
 // alone, whose file is changed for the time.
 func (m *mutant) try(dir, binary string, source []byte) {
-	first := firstTests(dir)
-	m.tests(dir, binary, source, "-test.run="+first)
-	if m.outcome == "not caught" {
-		m.tests(dir, binary, source, "-test.skip="+first)
+	network, diagnosis := firstTests(dir)
+	order := []string{"-test.run=" + network, "-test.run=" + diagnosis, "-test.skip=" + network[:len(network)-2] + "|" + diagnosis[2:]}
+	if slices.Contains(diagnosisFiles, m.file) { // nothing else reads them
+		order[0], order[1] = order[1], order[0]
+	}
+	for _, which := range order {
+		if m.outcome == "" || m.outcome == "not caught" {
+			m.tests(dir, binary, source, which)
+		}
 	}
 }
 
