@@ -897,6 +897,16 @@ func TestKernelSoftmax(t *testing.T) {
 			}
 			c.equal(name+", the number behind", got[len(got)-1], float32(7))
 		}
+		for at := range 40 { // the largest, wherever it is; e^-200 is 0
+			x, want := make([]float32, 40), make([]float32, 40)
+			x[at], want[at] = 200, 1
+			current.softmax(x)
+			c.equal(fmt.Sprintf("the largest at %d", at), x, want)
+			x = make([]float32, 40)
+			x[at] = float32(math.NaN())
+			current.softmax(x)
+			c.equal(fmt.Sprintf("not a number at %d: stays that", at), x[at] != x[at], true)
+		}
 	})
 }
 

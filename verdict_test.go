@@ -83,6 +83,7 @@ var dataflow = []stage{
 	{name: "Model.connect"},
 	{name: "NewRotary"},
 	{name: "load", parts: true},
+	{name: "parallel"},
 	{name: "Embed"},
 	{name: "RMSNorm"},
 	{name: "lanes"},
@@ -92,7 +93,6 @@ var dataflow = []stage{
 	{name: "kernel.mix"},
 	{name: "kernel.softmax"},
 	{name: "kernel.silu"},
-	{name: "parallel"},
 	{name: "Linear"},
 	{name: "Rotary.Angles"},
 	{name: "RoPE"},
@@ -536,8 +536,14 @@ func (c *check) about(function any) {
 	c.Part = ""
 	if function != nil {
 		name := runtime.FuncForPC(reflect.ValueOf(function).Pointer()).Name()
-		name = name[strings.LastIndex(name, "/")+1:] // qwen.dotsGeneric.func1
-		c.Part = strings.Split(name, ".")[1]
+		parts := strings.Split(name[strings.LastIndex(name, "/")+1:], ".") // qwen.dotsGeneric.func1, or qwen.init.dotsGeneric.func1 where it was inlined
+		for len(parts) > 2 && strings.HasPrefix(parts[len(parts)-1], "func") {
+			parts = parts[:len(parts)-1]
+		}
+		c.Part = parts[len(parts)-1]
+		if c.State == "begins" { // it may never return
+			write(c.note)
+		}
 	}
 }
 

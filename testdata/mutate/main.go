@@ -60,7 +60,7 @@ func main() {
 	in := flag.String("in", "", "only changes of this file or function, all of them")
 	part := flag.String("part", "1/1", "of the changes, only one part of so many: 2/3")
 	only := flag.String("only", "", "of the draw, only the changes of these files: a.go,b.go")
-	from := flag.String("from", "", "not a draw, but the changes that this result file (-o) lists; those that it says were caught and named right are not tried again")
+	from := flag.String("from", "", "not a draw, but the changes that this result file (-o) lists; those that it says were caught and named right, or are equivalent, are not tried again")
 	list := flag.Bool("list", false, "list the changes, do not try them")
 	named := flag.Bool("named", true, "try the known porting bugs")
 	out := flag.String("o", "", "append every result to this file as it comes")
@@ -216,7 +216,7 @@ func readResults(file string, all []*mutant) (again, done []*mutant) {
 		}
 		m := byKey[f[3]+f[4]][0]
 		byKey[f[3]+f[4]] = byKey[f[3]+f[4]][1:]
-		if f[6] == "named right" {
+		if f[6] == "named right" || f[0] == "equivalent" {
 			m.outcome, m.verdict = f[0], strings.Trim(f[5], "[]")
 			done = append(done, m)
 		} else {

@@ -43,13 +43,13 @@ var owners = map[string]string{
 	"leavesFolder":   "parseIndex",
 	"connector.take": "Model.connect", "connector.matrix": "Model.connect", "connector.vector": "Model.connect", "Model.Tensors": "Model.connect", "Model.Parameters": "Model.connect",
 	// the network
-	"rmsScale": "RMSNorm", "Matrix.Row": "NewMatrix", "Matrix.rowTo": "NewMatrix", "Matrix.check": "Linear",
+	"help": "parallel", "region": "parallel", "share": "parallel", "helperPatience": "parallel", "pause": "parallel", "region.run": "parallel", "region.do": "parallel", "open": "parallel", "helpers": "parallel", "rmsScale": "RMSNorm", "Matrix.Row": "NewMatrix", "Matrix.rowTo": "NewMatrix", "Matrix.check": "Linear",
 	"lanes.add": "lanes", "lanes.sum": "lanes",
 	// the table of kernels: any of the functions in it
 	"kernels": "tile", "machineKernels": "tile",
 	"kernel.dots": "kernel.dots", "setKernel": "kernel.dots", "Kernel": "kernel.dots", "block": "kernel.dots", "dotRows": "kernel.dots",
 	"padRows": "Linear", "Matrix.multiply": "Linear", "Matrix.dots": "Linear", "panelRows": "Linear", "panel.widen": "Linear", "panel.multiply": "Linear", "panelSize": "Linear", "tileColumns": "Linear", "panels": "Linear", "Rotary.stretchYaRN": "NewRotary", "yarnAttentionFactor": "NewRotary",
-	"softmax": "Softmax", "exp": "softmaxGeneric", "powerOf2": "softmaxGeneric", "expLow": "softmaxGeneric", "expTable": "softmaxAVX2",
+	"softmax": "Softmax", "applySiLU": "SiLU", "exp": "softmaxGeneric", "powerOf2": "softmaxGeneric", "expLow": "softmaxGeneric", "expTable": "softmaxAVX2",
 	"fill": "attentionScores", "grow": "attentionScores", "tiles": "attentionScores", "attentionTokens": "Attention", "attentionShape": "Attention", "Model.NewCache": "Cache",
 	"Model.forward": "Model.Forward", "finite": "Model.checkFinite", "Model.blame": "Model.checkFinite",
 	// sample.go, generate.go
@@ -120,9 +120,11 @@ func (m *mutant) rightly() string {
 		return ""
 	case m.bug != nil && slices.Contains(m.bug.named, m.verdict), m.bug == nil && (m.verdict == owner(m.function) || m.verdict == m.function):
 		return "named right"
+	case m.verdict == "plain" && (strings.HasPrefix(m.function, "run.") || strings.HasPrefix(m.function, "plain.")): // the network is run by the same functions that the search runs it with
+		return "named right"
 	case m.function == "Template.parts" && m.verdict == "Tokenizer.EncodeChat": // what is content shows in the ids only
 		return "named right"
-	case (m.function == "kernels" || m.function == "kernel.dots" || m.function == "kernel.widen" || m.function == "machineKernels" || m.function == "block" || m.function == "dotRows") && slices.Contains(inTable, m.verdict):
+	case (m.function == "kernels" || m.function == "kernel.dots" || m.function == "kernel.widen" || m.function == "machineKernels" || m.function == "block" || m.function == "dotRows" || m.function == "expLow") && slices.Contains(inTable, m.verdict):
 		return "named right"
 	case m.verdict == "":
 		return "no function named"
