@@ -216,10 +216,11 @@ func readResults(file string, all []*mutant) (again, done []*mutant) {
 		}
 		m := byKey[f[3]+f[4]][0]
 		byKey[f[3]+f[4]] = byKey[f[3]+f[4]][1:]
-		if f[6] == "named right" || f[0] == "equivalent" {
-			m.outcome, m.verdict = f[0], strings.Trim(f[5], "[]")
+		m.outcome, m.verdict = f[0], strings.Trim(f[5], "[]")
+		if m.outcome == "equivalent" || m.rightly() == "named right" {
 			done = append(done, m)
 		} else {
+			m.outcome, m.verdict = "", ""
 			again = append(again, m)
 		}
 	}
