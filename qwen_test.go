@@ -141,6 +141,17 @@ func TestSafetensorsLimits(t *testing.T) {
 	}
 }
 
+// TestJSONEnds ends a text where a value would begin.
+func TestJSONEnds(t *testing.T) {
+	defer answers(t, "jsonReader")()
+	for _, text := range []string{`{"a":`, `{"a": `, `{"a":1,"b":`} {
+		err := readJSON([]byte(text), func(r *jsonReader) { r.object(func(string) { r.number("a number") }) })
+		if err == nil || !strings.Contains(err.Error(), "found the end of the file, expected a value") {
+			t.Errorf("%s: got %v", text, err)
+		}
+	}
+}
+
 // TestJSONLimits goes to what one object and one string may hold, and beyond.
 func TestJSONLimits(t *testing.T) {
 	defer answers(t, "jsonReader")()
