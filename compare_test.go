@@ -305,6 +305,8 @@ func TestCompareShapes(t *testing.T) {
 		{[]int{1, 12}, []int{1, 12}, x},
 		{[]int{1, 1, 12}, []int{1, 12}, x},
 		{[]int{3, 2, 2}, []int{3, 4}, x},
+		{[]int{3, 1, 4}, []int{3, 4}, x},
+		{[]int{3, 4, 1}, []int{3, 4}, x},
 		{[]int{3, 2, 3}, []int{3, 4}, nil},
 		{[]int{2, 2, 3}, []int{3, 4}, nil},
 		{[]int{3, 4}, []int{3, 2, 2}, x},
@@ -479,6 +481,9 @@ func TestCompareRows(t *testing.T) {
 		}
 		if row.Status == "ok" && (row.MaxAbs != 0 || row.RMS != 0 || row.Relative != 0 || !near(row.Cosine, 1)) {
 			t.Errorf("%s is the same in both: %+v", row.Name, row)
+		}
+		if at.op == "embed_tokens" && (row.OwnRelative != 0 || row.OwnMaxAbs != 0) {
+			t.Errorf("a row of the table is what it is: %+v", row)
 		}
 		if (row.positions == nil) != (at.op == "probs") {
 			t.Errorf("%s: %d positions", row.Name, len(row.positions))
