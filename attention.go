@@ -160,8 +160,8 @@ func Attention(q, k, v []float32, heads, kvHeads, headDim int, see Trace) []floa
 }
 
 // attentionTokens is how many new tokens look at the keys together. Each key that
-// is loaded serves the queries of all of them, and scores for all must fit into
-// the L2 cache: 6 tokens * group * total.
+// is loaded serves the queries of all of them; their scores, 6 * group * total
+// numbers, are what a worker holds meanwhile.
 const attentionTokens = 6
 
 // attentionShape returns the number of new tokens and of all tokens, or panics.

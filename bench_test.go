@@ -85,7 +85,7 @@ func weightBytes(m *Model) int {
 // reportRead reports how much was read of memory each second, and reportFLOP how
 // much was multiplied and added: in all, and as shares of what the machine can
 // do if QWEN_MACHINE has the two numbers that bench/machine.c prints for as many
-// threads: QWEN_MACHINE="47.1 273" for 47.1 GB/s and 273 GFLOP/s.
+// threads: QWEN_MACHINE="43.0 257" for 43.0 GB/s and 257 GFLOP/s.
 func reportRead(b *testing.B, bytes int) { report(b, "GB/s", bytes, 0) }
 func reportFLOP(b *testing.B, flop int)  { report(b, "GFLOP/s", flop, 1) }
 
