@@ -18,7 +18,8 @@ const chatHelp = `/reset forgets the conversation, /exit or Ctrl-D leaves, Ctrl-
 A line that ends in \ goes on in the next one.`
 
 // terminalHelp is what a terminal can do besides.
-const terminalHelp = `The arrow keys bring back earlier messages, Alt-Enter begins a new line, and a pasted text is one message.`
+const terminalHelp = `The arrow keys bring back earlier messages, Alt-Enter begins a new line,
+and a pasted text is one message.`
 
 func setupChat(f *flag.FlagSet) func([]string) error {
 	g := newGenerateFlags(f)
@@ -36,6 +37,9 @@ func setupChat(f *flag.FlagSet) func([]string) error {
 		defer m.Close()
 		if _, err := m.ChatIDs([]qwen.Message{{Role: "user", Content: "?"}}, qwen.Options{}); err != nil {
 			return err // no tokenizer, or a template that is not known
+		}
+		if !given(f, "model") {
+			fmt.Fprintln(os.Stderr, "The built-in model answers, and knows this package. -model takes another one.")
 		}
 		read, help := newReader()
 		fmt.Fprintln(os.Stderr, help)
@@ -59,9 +63,9 @@ func newReader() (read func() (string, error), help string) {
 			return text, err
 		}, chatHelp
 	}
-	e := &editor{in: in, out: os.Stderr, columns: func() int {
-		columns, _ := terminalColumns(os.Stderr)
-		return columns
+	e := &editor{in: in, out: os.Stderr, size: func() (columns, rows int) {
+		columns, rows, _ = terminalSize(os.Stderr)
+		return columns, rows
 	}}
 	return func() (string, error) {
 		restore, err := rawMode(os.Stdin)

@@ -19,14 +19,16 @@ import (
 type editor struct {
 	in      *bufio.Reader
 	out     io.Writer
-	columns func() int // of the terminal
+	size    func() (columns, rows int) // of the terminal
 	history []string
 
-	text []rune
-	at   int    // where the cursor is, 0 to len(text)
-	past int    // which message of the history is shown; len(history): none, text is new
-	new  string // the new text while an old one is shown
-	row  int    // of the screen where the cursor was put, counted from the prompt's
+	text  []rune
+	at    int    // where the cursor is, 0 to len(text)
+	past  int    // which message of the history is shown; len(history): none, text is new
+	new   string // the new text while an old one is shown
+	top   int    // the first row of the text that is shown: a long text does not fit on the screen
+	drawn int    // rows on the screen
+	row   int    // the one of them that the cursor was put into
 }
 
 // errInterrupted says that Ctrl-C was pressed.
@@ -37,9 +39,11 @@ const prompt, indent = "> ", "  "
 // read lets the user write a message. It returns io.EOF for Ctrl-D on an empty
 // line and errInterrupted for Ctrl-C.
 func (e *editor) read() (string, error) {
-	e.text, e.at, e.row, e.past = nil, 0, 0, len(e.history)
+	e.text, e.at, e.top, e.drawn, e.row, e.past = nil, 0, 0, 0, 0, len(e.history)
 	for {
-		e.draw()
+		if e.in.Buffered() == 0 { // what comes all at once is drawn once
+			e.draw()
+		}
 		key, err := readKey(e.in)
 		if err != nil {
 			return "", err
@@ -106,7 +110,7 @@ func (e *editor) press(key string) (done bool, err error) {
 		e.remove(e.wordStart(), e.at)
 	case "ctrl-l":
 		fmt.Fprint(e.out, "\x1b[H\x1b[2J")
-		e.row = 0
+		e.drawn, e.row = 0, 0
 	case "up":
 		e.show(e.past - 1)
 	case "down":
@@ -176,60 +180,87 @@ func (e *editor) show(i int) {
 	e.at = len(e.text)
 }
 
-// draw writes prompt and text over what the last draw wrote, and puts the cursor
-// in its place. Lines are broken here, not by the terminal, so that the row is known.
+// draw shows prompt and text in place of what the last draw wrote, and puts the
+// cursor in its place. Of a text taller than the screen it shows the rows around the
+// cursor: what has scrolled off the top could never be drawn over again.
 func (e *editor) draw() {
+	columns, height := e.size()
+	rows, row, column := e.layout(max(columns, 10))
+	height = max(height, 1)
+	e.top = min(max(e.top, row-height+1), row, max(len(rows)-height, 0))
+	e.write(rows[e.top:min(e.top+height, len(rows))], row-e.top, column)
+}
+
+// leave shows all of the text, for who scrolls back, and moves below it.
+func (e *editor) leave() {
+	columns, _ := e.size()
+	rows, _, _ := e.layout(max(columns, 10))
+	e.write(rows, len(rows)-1, 0)
+	io.WriteString(e.out, "\r\n")
+}
+
+// layout breaks prompt and text into rows of the screen, and returns where the
+// cursor is. The terminal would break lines too, but not say where.
+func (e *editor) layout(columns int) (rows []string, cursorRow, cursorColumn int) {
+	var s strings.Builder
+	s.WriteString(prompt)
+	column := len(prompt)
+	next := func(start string) {
+		rows = append(rows, s.String())
+		s.Reset()
+		s.WriteString(start)
+		column = len(start)
+	}
+	for i := 0; ; i++ {
+		r := ' ' // a tab, and the cursor's own cell at the end of the text
+		if i < len(e.text) && e.text[i] != '\t' {
+			r = e.text[i]
+		}
+		if column+cellsOf(r) > columns {
+			next("")
+		}
+		if i == e.at {
+			cursorRow, cursorColumn = len(rows), column
+		}
+		if i == len(e.text) {
+			return append(rows, s.String()), cursorRow, cursorColumn
+		}
+		if r == '\n' {
+			next(indent)
+			continue
+		}
+		s.WriteRune(r)
+		column += cellsOf(r)
+	}
+}
+
+// write writes rows over what the last write wrote and puts the cursor into one of
+// them. Each row is cleared by itself: a terminal multiplexer takes the clearing of a
+// whole screen for its end, and keeps a copy.
+func (e *editor) write(rows []string, cursorRow, cursorColumn int) {
 	var s strings.Builder
 	if e.row > 0 {
 		fmt.Fprintf(&s, "\x1b[%dA", e.row)
 	}
-	s.WriteString("\r\x1b[J" + prompt)
-	columns := max(e.columns(), 10)
-	row, column := 0, len(prompt)
-	cursorRow, cursorColumn := 0, column
-	for i := 0; i <= len(e.text); i++ {
-		cells := 1 // the cursor needs a cell, too, at the end of the text
-		if i < len(e.text) {
-			cells = cellsOf(e.text[i])
+	for i, row := range rows {
+		clear := "\x1b[K"
+		if i == len(rows)-1 && len(rows) < e.drawn {
+			clear = "\x1b[J"
 		}
-		if column+cells > columns {
+		if i > 0 {
 			s.WriteString("\r\n")
-			row, column = row+1, 0
 		}
-		if i == e.at {
-			cursorRow, cursorColumn = row, column
-		}
-		if i == len(e.text) {
-			break
-		}
-		if e.text[i] == '\n' {
-			s.WriteString("\r\n" + indent)
-			row, column = row+1, len(indent)
-			continue
-		}
-		if e.text[i] == '\t' {
-			s.WriteByte(' ')
-		} else {
-			s.WriteRune(e.text[i])
-		}
-		column += cells
+		s.WriteString("\r" + clear + row)
 	}
-	if row > cursorRow {
-		fmt.Fprintf(&s, "\x1b[%dA", row-cursorRow)
+	if up := len(rows) - 1 - cursorRow; up > 0 {
+		fmt.Fprintf(&s, "\x1b[%dA", up)
 	}
 	s.WriteByte('\r')
 	if cursorColumn > 0 { // 0 would move by one as well
 		fmt.Fprintf(&s, "\x1b[%dC", cursorColumn)
 	}
-	e.row = cursorRow
+	e.drawn, e.row = len(rows), cursorRow
 	io.WriteString(e.out, s.String())
-}
-
-// leave moves below the text.
-func (e *editor) leave() {
-	e.at = len(e.text)
-	e.draw()
-	io.WriteString(e.out, "\r\n")
 }
 
 // cellsOf is how many columns a terminal gives a character.
@@ -309,6 +340,6 @@ func readPaste(in *bufio.Reader) (string, error) {
 
 // isTerminal says whether file is one, and not a file or a pipe.
 func isTerminal(file *os.File) bool {
-	_, err := terminalColumns(file)
+	_, _, err := terminalSize(file)
 	return err == nil
 }

@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/iotest"
+	"unicode/utf8"
 )
 
 const (
@@ -42,9 +44,14 @@ func TestEditor(t *testing.T) {
 	} {
 		for _, columns := range []int{80, 10, 0} {
 			var screen strings.Builder
-			e := &editor{in: bufio.NewReader(strings.NewReader(test.keys)), out: &screen, columns: func() int { return columns }}
+			source := strings.NewReader(test.keys)
+			keys := io.Reader(source) // all at once, or one after the other
+			if columns == 10 {
+				keys = iotest.OneByteReader(source)
+			}
+			e := &editor{in: bufio.NewReader(keys), out: &screen, size: func() (int, int) { return columns, columns / 4 }}
 			var got string
-			for e.in.Buffered() > 0 || got == "" {
+			for source.Len() > 0 || e.in.Buffered() > 0 || got == "" {
 				text, err := e.read()
 				if got = text; errors.Is(err, errInterrupted) || err == io.EOF {
 					got = err.Error()
@@ -64,18 +71,93 @@ func TestEditor(t *testing.T) {
 // takes two columns.
 func TestEditorDraws(t *testing.T) {
 	var screen strings.Builder
-	e := &editor{out: &screen, columns: func() int { return 10 }}
+	e := &editor{out: &screen, size: func() (int, int) { return 10, 24 }}
 	e.insert("12345678世a")
 	e.draw()
-	want := "\r\x1b[J> 12345678\r\n世a\r\x1b[3C"
+	want := "\r\x1b[K> 12345678\r\n\r\x1b[K世a\r\x1b[3C"
 	if screen.String() != want || e.row != 1 {
 		t.Errorf("%q, row %d, expected %q, row 1", screen.String(), e.row, want)
 	}
 	screen.Reset()
 	e.at = 0
 	e.draw()
-	if want := "\x1b[1A\r\x1b[J> 12345678\r\n世a\x1b[1A\r\x1b[2C"; screen.String() != want || e.row != 0 {
+	if want := "\x1b[1A\r\x1b[K> 12345678\r\n\r\x1b[K世a\x1b[1A\r\x1b[2C"; screen.String() != want || e.row != 0 {
 		t.Errorf("%q, row %d, expected %q, row 0", screen.String(), e.row, want)
+	}
+}
+
+// A screen does what a terminal does with the few things that an editor writes, and
+// keeps what scrolls off its top.
+type screen struct {
+	height      int
+	lines       [][]rune
+	row, column int
+}
+
+func (s *screen) Write(p []byte) (int, error) {
+	for text := string(p); text != ""; {
+		var n int
+		var command rune
+		r, size := utf8.DecodeRuneInString(text)
+		switch {
+		case r == '\x1b':
+			if k, _ := fmt.Sscanf(text, "\x1b[%d%c", &n, &command); k < 2 {
+				n, command = 0, rune(text[2])
+			}
+			size = strings.IndexRune(text, command) + 1
+			switch command {
+			case 'A':
+				s.row = max(s.row-n, len(s.lines)-s.height, 0)
+			case 'C':
+				s.column += n
+			case 'J', 'K':
+				s.lines[s.row] = s.lines[s.row][:s.column]
+				if command == 'J' {
+					s.lines = s.lines[:s.row+1]
+				}
+			}
+		case r == '\r':
+			s.column = 0
+		case r == '\n':
+			s.row++
+		default:
+			s.lines[s.row] = append(s.lines[s.row][:s.column], r)
+			s.column++
+		}
+		if s.row == len(s.lines) {
+			s.lines = append(s.lines, nil)
+		}
+		text = text[size:]
+	}
+	return len(p), nil
+}
+
+func (s *screen) text() string {
+	var all []string
+	for _, line := range s.lines {
+		all = append(all, string(line))
+	}
+	return strings.Join(all, "\n")
+}
+
+// A pasted text taller than the screen: each key draws it again, and what has been
+// left of it at the end is one copy. (It was one for each key.)
+func TestEditorTallText(t *testing.T) {
+	var text []string
+	for i := range 30 {
+		text = append(text, fmt.Sprint("line ", i))
+	}
+	keys := "\x1b[200~" + strings.Join(text, "\n") + "\x1b[201~abc" + strings.Repeat(keyLeft, 100) + "d" + keyHome + keyUp + "\r"
+	for _, height := range []int{1, 5, 24, 31, 40} {
+		s := &screen{height: height, lines: make([][]rune, 1)}
+		e := &editor{in: bufio.NewReader(iotest.OneByteReader(strings.NewReader(keys))), out: s, size: func() (int, int) { return 80, height }}
+		got, err := e.read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := prompt + strings.ReplaceAll(got, "\n", "\n"+indent) + "\n"; s.text() != want {
+			t.Errorf("height %d: the terminal shows\n%s\nexpected\n%s", height, s.text(), want)
+		}
 	}
 }
 
@@ -85,7 +167,7 @@ func TestChatWithoutTerminal(t *testing.T) {
 	if status != 0 || strings.Count(stdout, "RMSNorm rescales") < 1 || strings.Contains(stdout+stderr, "\x1b") {
 		t.Errorf("status %d, %q, %q", status, stdout, stderr)
 	}
-	for _, want := range []string{"/reset forgets", "[a new conversation]", "[there is no /nothing"} {
+	for _, want := range []string{"built-in model", "/reset forgets", "[a new conversation]", "[there is no /nothing"} {
 		if !strings.Contains(stderr, want) {
 			t.Errorf("stderr %q, expected %q in it", stderr, want)
 		}

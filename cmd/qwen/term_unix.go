@@ -8,16 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminalColumns returns the width of the terminal, or an error if file is none.
-func terminalColumns(file *os.File) (int, error) {
+// terminalSize returns the width and the height of the terminal, or an error if file
+// is none. A terminal that does not say is taken for one of 80 columns and 24 rows.
+func terminalSize(file *os.File) (columns, rows int, err error) {
 	size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	if size.Col == 0 {
-		return 80, nil
+	if size.Col == 0 || size.Row == 0 {
+		return 80, 24, nil
 	}
-	return int(size.Col), nil
+	return int(size.Col), int(size.Row), nil
 }
 
 // rawMode makes the terminal hand over every key at once, without showing it, and
