@@ -11,6 +11,9 @@ package qwen
 //	             │                  × ── down ── [hidden]
 //	             └── up ────────────┘      (all three between are [intermediate])
 //
+// With one number everywhere (ExampleSiLU), gate(x) = 2 and up(x) = 3: silu(2) = 2/(1+e^-2) = 1.76,
+// and 1.76*3 = 5.28 goes down. With gate(x) = -2 it is -0.24*3: the gate is nearly shut.
+//
 // Two thirds of a block's weights are here. Swapping gate and up gives numbers
 // of the same size that are all wrong; it is a classic porting bug.
 //
@@ -42,7 +45,7 @@ func FFN(x []float32, w FFNWeights, see Trace) []float32 {
 
 	act := applySiLU(gate) // in place, as the product below: these are the largest activations
 	see.step("mlp.act_fn", act, w.Gate.Rows)
-	gated := multiply(act, up)
+	gated := product(act, up)
 	see.step("mlp.gated", gated, w.Up.Rows)
 
 	down := Linear(gated, w.Down, nil) // [seq, hidden]
@@ -59,7 +62,9 @@ func SiLU(x []float32) []float32 {
 // applySiLU is SiLU in place. It returns x.
 func applySiLU(x []float32) []float32 {
 	n := len(x) &^ 7 // kernels work on multiples of 8
-	parallel(n, share, func(from, to int) { current.silu(x[from:to], x[from:to]) })
+	if n > 0 {
+		parallel(n, share, func(from, to int) { current.silu(x[from:to], x[from:to]) })
+	}
 	var rest [8]float32
 	copy(rest[:], x[n:])
 	current.silu(rest[:], rest[:])
@@ -67,11 +72,11 @@ func applySiLU(x []float32) []float32 {
 	return x
 }
 
-// multiply multiplies each number of a with that of b, in place, and returns a.
-// Panics if the lengths differ.
-func multiply(a, b []float32) []float32 {
+// product multiplies each number of a by that of b, in place, and returns a: what
+// the gate lets through of up. Panics if the lengths differ.
+func product(a, b []float32) []float32 {
 	if len(a) != len(b) {
-		panic(fmt.Sprintf("qwen: multiply: lengths %d and %d", len(a), len(b)))
+		panic(fmt.Sprintf("qwen: product: lengths %d and %d", len(a), len(b)))
 	}
 	parallel(len(a), share, func(from, to int) {
 		a, b := a[from:to], b[from:to]

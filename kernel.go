@@ -30,7 +30,7 @@ package qwen
 // product to the last bit. The generic kernel rounds twice, after the product and after
 // the sum, because Go has no fused float32 operation.
 //
-// Numbers come in blocks of 16. A row of another length is copied and filled up
+// Rows are multiples of 16 long. One of another length is copied and filled up
 // with zeros: 0*0 added to a lane does not change it.
 //
 // Next: simd_amd64.go
@@ -41,8 +41,9 @@ import (
 	"sync"
 )
 
-// block is what the length of every row given to a kernel is a multiple of.
-const block = 16
+// rowMultiple is what the length of every row given to a kernel is a multiple of:
+// two AVX2 registers of products, so that no kernel needs a loop for single numbers.
+const rowMultiple = 16
 
 // dotRows is how many rows the dots functions work on at a time: len(y) is a
 // multiple of it.
@@ -54,10 +55,10 @@ type kernel struct {
 	name string
 
 	// dots sets y[r] = Σ w[r][c]*x[c]: rows that lie one after the other, one
-	// vector. This is decode. len(x) is a multiple of block, len(y) of dotRows.
+	// vector. This is decode. len(x) is a multiple of rowMultiple, len(y) of dotRows.
 	dotsF32, dotsF16, dotsBF16 func(y []float32, w []byte, x []float32)
 
-	// widen converts len(dst) numbers, a multiple of block.
+	// widen converts len(dst) numbers, a multiple of rowMultiple.
 	widenF32, widenF16, widenBF16 func(dst []float32, src []byte)
 
 	// tile multiplies rows rows of w with tokens rows of x. This is prefill.
@@ -71,7 +72,7 @@ type kernel struct {
 	mix                   func(t *tile)
 	mixTokens, mixColumns int
 
-	// softmax and silu work on a multiple of 8 numbers.
+	// softmax and silu work on a multiple of 8 numbers, and on 8 at least.
 	softmax func(x []float32)
 	silu    func(y, x []float32)
 
@@ -87,7 +88,7 @@ type kernel struct {
 type tile struct {
 	y, w, x, sums             []float32
 	yStride, wStride, xStride int
-	n                         int  // columns, a multiple of block; mix: rows of w, any number
+	n                         int  // columns, a multiple of rowMultiple; mix: rows of w, any number
 	first                     bool // sums start at zero, not from sums
 	last                      bool // the lanes are added up and stored in y, not in sums
 }
@@ -137,7 +138,7 @@ func (k *kernel) dots(y []float32, w []byte, dtype DType, x []float32) {
 
 // widen is the function widen, most of it in assembly.
 func (k *kernel) widen(dst []float32, src []byte, dtype DType) {
-	n := len(dst) &^ (block - 1) // the rest is too short for a kernel
+	n := len(dst) &^ (rowMultiple - 1) // the rest is too short for a kernel
 	switch {
 	case n > 0 && dtype == F32:
 		k.widenF32(dst[:n], src[:4*n])

@@ -23,6 +23,10 @@ package qwen
 // are widened to float32 inside the kernel: decode must read every weight once
 // per token, and memory is slower than arithmetic.
 //
+// On a first reading go on with rope.go when you have seen Linear. What follows it
+// in this file makes it fast and changes no result; the kernel that it calls,
+// current, is the one for this machine, and kernel.go says what it does.
+//
 // Numerics: products and sums in float32. n products summed in any order differ
 // from the exact sum by at most n·2⁻²⁴·Σ|w[c]x[c]|; that bound, and no fixed
 // tolerance, is what the tests use. The order of one dot product depends only on
@@ -150,10 +154,10 @@ func Linear(x []float32, w Matrix, bias []float32) []float32 {
 	return y
 }
 
-// padRows returns rows of cols numbers filled up with zeros to whole blocks, and
-// their new width. Rows that are whole blocks are returned as they are.
+// padRows returns rows of cols numbers filled up with zeros to a multiple of
+// rowMultiple, and their new width. Rows that are one are returned as they are.
 func padRows(x []float32, cols int) (padded []float32, width int) {
-	width = (cols + block - 1) / block * block
+	width = (cols + rowMultiple - 1) / rowMultiple * rowMultiple
 	if width == cols {
 		return x, width
 	}
@@ -270,8 +274,8 @@ func (p *panel) widen(w Matrix, from, to, width int) {
 // by a tile that overlaps the one before and computes some products again.
 func (p *panel) multiply(y []float32, yStride int, x []float32, seq int) {
 	rows, tokens := current.rows, current.tokens
-	lanes := rows * tokens * len(lanes{})
-	p.sums = slices.Grow(p.sums[:0], (p.rows+rows-1)/rows*lanes)[:(p.rows+rows-1)/rows*lanes]
+	sums := rows * tokens * len(lanes{}) // of one tile
+	p.sums = slices.Grow(p.sums[:0], (p.rows+rows-1)/rows*sums)[:(p.rows+rows-1)/rows*sums]
 	p.tile.yStride, p.tile.wStride, p.tile.xStride = yStride, p.width, p.width
 	for t := 0; t < seq; t += tokens {
 		token := min(t, seq-tokens)
@@ -280,7 +284,7 @@ func (p *panel) multiply(y []float32, yStride int, x []float32, seq int) {
 			p.tile.first, p.tile.last = c == 0, c+tileColumns >= p.width
 			p.tile.x = x[token*p.width+c:]
 			for r := 0; r < p.rows; r += rows {
-				p.tile.sums = p.sums[r/rows*lanes:]
+				p.tile.sums = p.sums[r/rows*sums:]
 				row := min(r, p.rows-rows)
 				p.tile.w = p.w[row*p.width+c:]
 				p.tile.y = y[token*yStride+row:]

@@ -756,7 +756,7 @@ func TestLanes(t *testing.T) {
 // to a multiple of block, and as many as a multiple of n, the last ones zero.
 func blocks[T any](x []T, cols, per, n int) []T { // per: elements of x a number
 	rows := len(x) / (cols * per)
-	width := (cols + block - 1) / block * block
+	width := (cols + rowMultiple - 1) / rowMultiple * rowMultiple
 	y := make([]T, (rows+n-1)/n*n*width*per)
 	for r := range rows {
 		copy(y[r*width*per:], x[r*cols*per:(r+1)*cols*per])
@@ -797,7 +797,7 @@ func TestKernelDots(t *testing.T) {
 		for _, dtype := range []DType{F32, F16, BF16} {
 			for n := 1; n <= 40; n++ {
 				e := entry{DType: string(dtype)}
-				for range 8 * n * block {
+				for range 8 * n * rowMultiple {
 					v := math.Float32bits(float32(random.NormFloat64()))
 					switch dtype {
 					case F32:
@@ -808,7 +808,7 @@ func TestKernelDots(t *testing.T) {
 						e.data = binary.LittleEndian.AppendUint16(e.data, uint16(v>>16))
 					}
 				}
-				x := make([]float32, n*block)
+				x := make([]float32, n*rowMultiple)
 				for i := range x {
 					x[i] = float32(random.NormFloat64())
 				}
@@ -826,7 +826,7 @@ func TestKernelTile(t *testing.T) {
 		random := rand.New(rand.NewPCG(13, 14))
 		rows, tokens := current.rows, current.tokens
 		nan := float32(math.NaN())
-		for _, n := range []int{block, 2 * block, 3 * block, 5 * block, 12 * block} {
+		for _, n := range []int{rowMultiple, 2 * rowMultiple, 3 * rowMultiple, 5 * rowMultiple, 12 * rowMultiple} {
 			strides := [3]int{rows + 3, n + 5, n + 11} // of y, w and x
 			fill := func(count, stride int) []float32 {
 				x := make([]float32, count*stride)
@@ -845,7 +845,7 @@ func TestKernelTile(t *testing.T) {
 					want, bound = append(want, v...), append(bound, e...)
 				}
 			}
-			for _, piece := range []int{n, block, 2 * block} {
+			for _, piece := range []int{n, rowMultiple, 2 * rowMultiple} {
 				y := make([]float32, tokens*strides[0])
 				for i := range y {
 					y[i] = 7
@@ -1565,6 +1565,13 @@ func TestSiLU(t *testing.T) {
 			got := SiLU(x)
 			within(c, name, got, want, bound)
 			within(c, name+", PyTorch", got, r.numbers("out"), times(2.5, bound))
+			// Kernels work on multiples of 8. What is left over, or fewer than 8 alone, must
+			// come out the same, and what lies behind it stay as it was.
+			for n := range 20 {
+				few := append(slices.Clone(x[:n]), x[:16]...)
+				sameBits(c, fmt.Sprintf("%s, the first %d", name, n), applySiLU(few[:n]), got[:n])
+				sameBits(c, fmt.Sprintf("%s, behind the first %d", name, n), few[n:], x[:16])
+			}
 		}
 		for _, name := range tinyModels {
 			r := read(c, "testdata/"+name+"/trace.safetensors")
@@ -1576,15 +1583,15 @@ func TestSiLU(t *testing.T) {
 
 // One rounding of the same operands: PyTorch's result to the last bit.
 func TestMultiply(t *testing.T) {
-	golden(t, "multiply", func(c *check) {
+	golden(t, "product", func(c *check) {
 		for _, name := range tinyModels {
 			r := read(c, "testdata/"+name+"/trace.safetensors")
 			for i := range 2 {
 				layer := fmt.Sprintf("model.layers.%d.mlp.", i)
-				sameBits(c, name+" "+layer+"gated", multiply(r.numbers(layer+"act_fn"), r.numbers(layer+"up_proj")), r.numbers(layer+"gated"))
+				sameBits(c, name+" "+layer+"gated", product(r.numbers(layer+"act_fn"), r.numbers(layer+"up_proj")), r.numbers(layer+"gated"))
 			}
 		}
-		c.panics("lengths", "multiply: lengths 2 and 3", func() { multiply(make([]float32, 2), make([]float32, 3)) })
+		c.panics("lengths", "product: lengths 2 and 3", func() { product(make([]float32, 2), make([]float32, 3)) })
 	})
 }
 

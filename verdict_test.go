@@ -103,7 +103,7 @@ var dataflow = []stage{
 	{name: "Cache"},
 	{name: "Model.attention", parts: true},
 	{name: "SiLU"},
-	{name: "multiply"},
+	{name: "product"},
 	{name: "FFN", parts: true},
 	{name: "add"},
 	{name: "Model.block", parts: true},

@@ -94,8 +94,8 @@ var portingBugs = []bug{
 
 	// ---- FFN, head
 	{"gate and up exchanged", "18", "ffn.go", []string{"gate := Linear(x, w.Gate, nil)", "gate := Linear(x, w.Up, nil)", "up := Linear(x, w.Up, nil)", "up := Linear(x, w.Gate, nil)"}, []string{"FFN"}},
-	{"silu on the wrong branch", "18", "ffn.go", []string{"act := applySiLU(gate)", "act := applySiLU(up)", "gated := multiply(act, up)", "gated := multiply(act, gate)"}, []string{"FFN"}},
-	{"up left out", "18", "ffn.go", []string{"gated := multiply(act, up)", "gated := act"}, []string{"FFN"}},
+	{"silu on the wrong branch", "18", "ffn.go", []string{"act := applySiLU(gate)", "act := applySiLU(up)", "gated := product(act, up)", "gated := product(act, gate)"}, []string{"FFN"}},
+	{"up left out", "18", "ffn.go", []string{"gated := product(act, up)", "gated := act"}, []string{"FFN"}},
 	{"gelu instead of silu", "18", "kernel.go", []string{"y[i] = v / (1 + exp(-v))", "y[i] = v / (1 + exp(-1.702*v))"}, []string{"siluGeneric"}},
 	{"relu instead of silu", "18", "ffn.go", []string{"n := len(x) &^ 7 // kernels", "for i, v := range x {\n\t\tx[i] = max(0, v)\n\t}\n\treturn x\n\tn := len(x) &^ 7 // kernels"}, []string{"SiLU"}},
 	{"gate and up exchanged by the loader", "18", "load.go", []string{`Gate: g.matrix(name("mlp.gate_proj.weight")`, `Gate: g.matrix(name("mlp.up_proj.weight")`, `Up:   g.matrix(name("mlp.up_proj.weight")`, `Up:   g.matrix(name("mlp.gate_proj.weight")`}, []string{"Model.connect"}},

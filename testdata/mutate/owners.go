@@ -47,7 +47,7 @@ var owners = map[string]string{
 	"lanes.add": "lanes", "lanes.sum": "lanes",
 	// the table of kernels: any of the functions in it
 	"kernels": "tile", "machineKernels": "tile",
-	"kernel.dots": "kernel.dots", "setKernel": "kernel.dots", "Kernel": "kernel.dots", "block": "kernel.dots", "dotRows": "kernel.dots",
+	"kernel.dots": "kernel.dots", "setKernel": "kernel.dots", "Kernel": "kernel.dots", "rowMultiple": "kernel.dots", "dotRows": "kernel.dots",
 	"padRows": "Linear", "Matrix.multiply": "Linear", "Matrix.dots": "Linear", "panelRows": "Linear", "panel.widen": "Linear", "panel.multiply": "Linear", "panelSize": "Linear", "tileColumns": "Linear", "panels": "Linear", "Rotary.stretchYaRN": "NewRotary", "yarnAttentionFactor": "NewRotary",
 	"softmax": "Softmax", "applySiLU": "SiLU", "exp": "softmaxGeneric", "powerOf2": "softmaxGeneric", "expLow": "softmaxGeneric", "expTable": "softmaxAVX2",
 	"fill": "attentionScores", "grow": "attentionScores", "tiles": "attentionScores", "attentionTokens": "Attention", "attentionShape": "Attention", "Model.NewCache": "Cache",
@@ -124,7 +124,7 @@ func (m *mutant) rightly() string {
 		return "named right"
 	case m.function == "Template.parts" && m.verdict == "Tokenizer.EncodeChat": // what is content shows in the ids only
 		return "named right"
-	case (m.function == "kernels" || m.function == "kernel.dots" || m.function == "kernel.widen" || m.function == "machineKernels" || m.function == "block" || m.function == "dotRows" || m.function == "expLow") && slices.Contains(inTable, m.verdict):
+	case (m.function == "kernels" || m.function == "kernel.dots" || m.function == "kernel.widen" || m.function == "machineKernels" || m.function == "rowMultiple" || m.function == "dotRows" || m.function == "expLow") && slices.Contains(inTable, m.verdict):
 		return "named right"
 	case m.verdict == "":
 		return "no function named"
