@@ -22,6 +22,11 @@ package qwen
 //
 // The cache is then three times smaller, and so is what decode must read of it.
 //
+// Three tokens, one head of one number, all keys 0 (ExampleAttention): every score is
+// 0, so each token weighs alike what it may see, its own value and earlier ones:
+//
+//	v = 6 2 1        y = 6/1  (6+2)/2  (6+2+1)/3 = 6 4 3
+//
 // Causality needs no mask here: the loop over the keys of the token at position
 // pos ends after key pos. The scale 1/sqrt(headDim) keeps a sum of headDim
 // products at the size of one of them; without it softmax would pick one winner.
@@ -161,7 +166,7 @@ func Attention(q, k, v []float32, heads, kvHeads, headDim int, see Trace) []floa
 
 // attentionTokens is how many new tokens look at the keys together. Each key that
 // is loaded serves the queries of all of them; their scores, 6 * group * total
-// numbers, are what a worker holds meanwhile.
+// numbers, are what a worker holds meanwhile. The kernels' tiles are 3 or 6 wide.
 const attentionTokens = 6
 
 // attentionShape returns the number of new tokens and of all tokens, or panics.
@@ -188,7 +193,7 @@ func Softmax(x []float32) []float32 {
 }
 
 // softmax is Softmax in place. Kernels work on multiples of 8; what is missing
-// to that is filled up with numbers whose exp is 0.
+// to that is filled up with numbers whose exp is 0, in memory that tiles keeps.
 func softmax(x []float32) {
 	if len(x)%8 == 0 {
 		if len(x) > 0 {

@@ -8,7 +8,8 @@ package qwen
 //	per layer:  keys   [tokens, kvHeads*headDim]     after q/k norm and RoPE
 //	            values [tokens, kvHeads*headDim]
 //
-// In Qwen2.5-0.5B that is 24 layers * 2 * 128 numbers, 24 KiB a token.
+// In Qwen2.5-0.5B that is 24 layers of 2*128 numbers (2 kvHeads of 64), each float32:
+// 24 KiB a token. config.go has the other sizes.
 //
 // Reference: transformers cache_utils.py, DynamicCache.
 //

@@ -50,6 +50,15 @@ func ExampleLinear() {
 	// Output: [17 139]
 }
 
+// The gate of the FFN, open and nearly shut, and what it lets through of 3.
+func ExampleSiLU() {
+	gate := qwen.SiLU([]float32{2, -2})
+	fmt.Printf("%.2f %.2f\n", gate, gate[0]*3)
+	// Output: [1.76 -0.24] 5.28
+}
+
+// Two equal scores and one that is ln 2 less, so half as likely. Near 1000, where
+// exp alone would overflow.
 func ExampleSoftmax() {
 	fmt.Printf("%.3f\n", qwen.Softmax([]float32{1000, 1000, 1000 - float32(math.Ln2)}))
 	// Output: [0.400 0.400 0.200]

@@ -118,7 +118,7 @@ func (m *Model) generate(ctx context.Context, prompt []int, o Options, yield fun
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		logits, err := m.prefill(ctx, next, cache)
+		logits, err := m.prefill(ctx, next, cache) // from the second round on that is one token: decode
 		if err != nil {
 			return err
 		}

@@ -14,6 +14,20 @@
 //
 // x is the residual stream: every layer reads it and adds to it, none replaces it.
 //
+// # Names
+//
+// Matrices lie row after row in one slice, and [a, b] after a name says that it has
+// a rows of b numbers. There is one text at a time, so no dimension for a batch.
+//
+//	seq, past        tokens of this call, and tokens before them, which are in the cache
+//	pos              a token's place in its text, from 0: past + its place in the call
+//	vocab            tokens that the model knows
+//	hidden           numbers that x has for each token
+//	heads, kvHeads   query heads, and key and value heads; group = heads/kvHeads share one
+//	headDim          numbers of one head
+//	intermediate     numbers of a token inside of the FFN
+//	eps, theta       constants of RMSNorm and of RoPE
+//
 // # Reading order
 //
 //   - qwen.go: this map, then Model.Forward and block
@@ -45,7 +59,8 @@
 //	}
 //
 // A Model is immutable and safe for many goroutines; each conversation has a
-// Cache of its own.
+// Cache of its own. Another implementation of the network is judged by what it
+// computed on the way: ReadRecording, then Compare.
 //
 // # What is left out
 //
@@ -73,7 +88,7 @@ type Model struct {
 	Norm      []float32 // model.norm.weight [hidden]
 	Head      Matrix    // lm_head.weight [vocab, hidden], or Embed if they are tied
 
-	rotary  Rotary
+	rotary  Rotary       // how fast RoPE turns each pair of numbers
 	tensors []Tensor     // what Tensors returns
 	used    int          // how many of them the network uses
 	mu      sync.RWMutex // held for reading while the weights are in use
@@ -123,7 +138,7 @@ func (m *Model) Forward(tokens []int, cache *Cache) ([]float32, error) {
 func (m *Model) forward(tokens []int, cache *Cache, see Trace) (logits []float32, err error) {
 	m.mu.RLock() // Close waits
 	defer m.mu.RUnlock()
-	defer catchFault(&err)()
+	defer catchFault(&err)() // the file of weights may be cut short meanwhile: see load.go
 	if err := m.checkInput(tokens, cache); err != nil {
 		return nil, err
 	}

@@ -13,6 +13,9 @@ package qwen
 //	    a  b  c  d   a  b  c  d            a  a   b  b   c  c   d  d
 //	pairs (0,4) (1,5) (2,6) (3,7)      pairs (0,1) (2,3) (4,5) (6,7)
 //
+// The numbers of a pair share a letter; both pictures are the same four pairs, laid
+// out in two ways. A checkpoint's rows are laid out for one of them.
+//
 // With half = headDim/2 and pair i = (x[i], x[i+half]):
 //
 //	y[i]      = x[i]*cos - x[i+half]*sin
@@ -28,7 +31,9 @@ package qwen
 // Numerics: Hugging Face forms invFreq and the angle in float32. A float32
 // angle near 32767 is only good to 0.002, so an engine that multiplies in
 // float64 gets other numbers, better ones, and does not agree with the
-// reference. This file rounds where transformers rounds.
+// reference. This file rounds where transformers rounds. float32(a*b) + c is a
+// product rounded before it is added to: without the conversion Go may do both with
+// one rounding, and on arm64 it does.
 //
 // Reference: transformers modeling_rope_utils.py (_compute_yarn_parameters,
 // _compute_linear_scaling_rope_parameters) and modeling_qwen3.py
@@ -52,7 +57,7 @@ type RoPEConfig struct {
 	OriginalMaxPositions float64  // original_max_position_embeddings: the training length
 	AttentionFactor      *float64 // attention_factor: multiplies cos and sin
 	BetaFast, BetaSlow   float64  // turns within the training length above which a pair is kept, below which it is stretched
-	MScale, MScaleAllDim float64  // 0 if not given
+	MScale, MScaleAllDim float64  // mscale, mscale_all_dim: attention_factor by two weights, as DeepSeek has it; 0 if not given
 	NoTruncate           bool     // "truncate": false: the bounds of the ramp stay fractions
 }
 
@@ -72,7 +77,7 @@ func NewRotary(c RoPEConfig, headDim int) Rotary {
 		panic(fmt.Sprintf("qwen: NewRotary: headDim %d, want a positive even number", headDim))
 	}
 	r := Rotary{InvFreq: make([]float32, headDim/2), Scale: 1}
-	period := make([]float32, headDim/2) // radians' inverse: theta^(2i/headDim)
+	period := make([]float32, headDim/2) // tokens a radian: theta^(2i/headDim)
 	for i := range period {
 		// torch: 1.0 / base ** (torch.arange(0, dim, 2).float() / dim)
 		exponent := float32(2*i) / float32(headDim)
