@@ -40,8 +40,17 @@ package qwen
 // this package does not implement: sliding windows, other activations,
 // quantised weights, partial rotation, other RoPE types.
 //
+//	{"hidden_size": "1024"}                hidden_size: found a string, expected an integer
+//	{"hidden_size": 0}                     hidden_size: found 0, expected 1 to 1073741824
+//	{"model_type": "qwen2_moe"}            model_type: found "qwen2_moe", expected "qwen2" or "qwen3"
+//	{"hidden_act": "gelu"}                 hidden_act: found "gelu", expected "silu"
+//	{"use_sliding_window": true}           use_sliding_window: found true, expected false: sliding-window attention is not implemented
+//	{"rope_scaling": {"factor": -4}}       rope_scaling.factor: found -4, expected a number above 0 that 32 bits can hold
+//	{"model_type": "qwen3"}                found no hidden_size, expected it to be given
+//
 // generation_config.json says how to run it: which ids end an answer, and how
-// the authors sample.
+// the authors sample. It may be missing; then eos_token_id is that of config.json, and
+// the default is greedy.
 //
 // Numerics: rms_norm_eps becomes float32, in which the network computes; theta and
 // the constants of YaRN stay float64 until rope.go rounds them where transformers
@@ -95,7 +104,7 @@ type configReader struct {
 	c        Config
 	ropeMain ropeFields      // top level: rope_theta
 	ropeSub  *ropeFields     // rope_parameters, or rope_scaling if that is there
-	seen     map[string]bool // fields that are there and not null
+	seen     map[string]bool // fields that are there and not null: 0 and false are values too
 
 	layerTypes int // length of layer_types
 }
@@ -113,7 +122,8 @@ type ropeFields struct {
 	seen          map[string]bool
 }
 
-// config reads config.json and, if there is one, generation_config.json.
+// config reads config.json and, if there is one, generation_config.json: a model that
+// was never meant to generate by itself, or an old one, has none.
 func (f folder) config() (Config, error) {
 	data, err := f.read("config.json", maxConfigFile)
 	if err != nil {
@@ -136,8 +146,8 @@ func (f folder) config() (Config, error) {
 }
 
 // parseConfig reads config.json, in two steps: field takes each value and refuses
-// what is wrong whatever the others say, finish judges the whole. The error names the field, what was found and
-// what was expected.
+// what is wrong whatever the others say, finish judges the whole. The error names the
+// field, what was found and what was expected.
 func parseConfig(data []byte) (Config, error) {
 	p := configReader{seen: map[string]bool{}}
 	err := readJSON(data, func(r *jsonReader) {
@@ -164,6 +174,9 @@ func (p *configReader) field(r *jsonReader, key string) {
 		if c.ModelType = r.string(); c.ModelType != "qwen2" && c.ModelType != "qwen3" {
 			r.fail(quote(c.ModelType), `"qwen2" or "qwen3"`)
 		}
+	// The sizes. A wrong one does not get far: all but the last are in the names or shapes
+	// of tensors. Only how many heads share a width no shape of Qwen2 says: 28 and 4 heads
+	// of 32 would load for 14 and 2 of 64, and write nonsense.
 	case "vocab_size":
 		c.Vocab = readSize(r)
 	case "hidden_size":
@@ -215,7 +228,9 @@ func (p *configReader) field(r *jsonReader, key string) {
 // refuseSwitch is an error for a field that asks for something that this package
 // does not do. Any other field is left for the reader to skip. Qwen's own configs
 // say "use_sliding_window": false and give a window next to it; only the switch
-// counts.
+// counts:
+//
+//	"use_sliding_window": false, "sliding_window": 32768, "max_window_layers": 21      accepted
 func refuseSwitch(r *jsonReader, key string) {
 	switch key {
 	case "hidden_act": // "gelu", "relu", "gelu_new", …
@@ -286,6 +301,14 @@ func (p *configReader) finish(r *jsonReader) {
 
 // finishRope settles theta, type and the fields that the type needs. Where both
 // styles are in one file the inner theta wins, as in transformers.
+//
+//	"rope_theta": 1000000                                        as published: type "default"
+//	"rope_theta": 1000000, "rope_scaling": null                  the same
+//	"rope_theta": 1000000, "rope_scaling": {"type": "yarn", …}   "type" until 2024, "rope_type" since
+//	"rope_parameters": {"rope_type": "default", "rope_theta": 1000000}
+//
+// "dynamic" and "longrope" would change the frequencies while a text grows, "llama3"
+// has a ramp of its own: no Qwen was trained with them, so they are refused.
 func (p *configReader) finishRope(r *jsonReader) {
 	sub := &ropeFields{}
 	if p.ropeSub != nil {
@@ -317,7 +340,9 @@ func (p *configReader) finishRope(r *jsonReader) {
 	p.c.RoPE = rope
 }
 
-// finishYaRN fills in what transformers would, and refuses what it leaves open.
+// finishYaRN fills in what transformers would, and refuses what it leaves open. The
+// training length stands inside of the rope fields or beside them; two that differ
+// are a mistake that transformers would settle in silence.
 //
 //	factor 4, original 32768      as written; max_position_embeddings is 131072 then
 //	factor missing                max_position_embeddings / original, if original is given
@@ -350,7 +375,8 @@ func (p *configReader) finishYaRN(r *jsonReader, rope *RoPEConfig, sub *ropeFiel
 	}
 }
 
-// readRope reads rope_parameters or rope_scaling.
+// readRope reads rope_parameters or rope_scaling. Strings are cloned: they would keep
+// the whole document in memory as long as the model lives.
 func readRope(r *jsonReader) *ropeFields {
 	f := &ropeFields{seen: map[string]bool{}}
 	r.object(func(key string) {
@@ -389,7 +415,8 @@ func readRope(r *jsonReader) *ropeFields {
 	return f
 }
 
-// readSize reads an integer from 1 to maxSize.
+// readSize reads an integer from 1 to maxSize. After an error it returns 1, so that what
+// is derived from it divides by nothing that is 0.
 func readSize(r *jsonReader) int {
 	n := r.int()
 	if n < 1 || n > maxSize {
@@ -440,10 +467,14 @@ func decimal(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
 //	{"do_sample": true, "temperature": 0.6, "top_k": 20, "top_p": 0.95,
 //	 "eos_token_id": [151645, 151643], "pad_token_id": 151643, "bos_token_id": 151643}
 //
-// Its eos_token_id replaces that of config.json, which names one id only.
+// Its eos_token_id replaces that of config.json, which names one id only: an answer
+// ends with <|im_end|>, a text that is continued with <|endoftext|>. "do_sample": false
+// is greedy, whatever temperature stands next to it.
 func parseGeneration(data []byte, c *Config) error {
 	sampled := false
-	s := Sampling{Temperature: 1, TopK: 50} // what transformers does where the file is silent: GenerationConfig's defaults
+	// What transformers does where the file is silent: GenerationConfig's defaults. That
+	// top_k is 50 for who never asked for it surprises people; it is kept all the same.
+	s := Sampling{Temperature: 1, TopK: 50}
 	err := readJSON(data, func(r *jsonReader) {
 		r.object(func(key string) {
 			if r.null() {

@@ -36,7 +36,8 @@ package qwen
 //
 // What is refused, beyond the grammar of RFC 8259: a second value or anything but white space after the document,
 // a key twice in one object (keys are compared after their escapes are read, in exact case), nesting deeper than 64,
-// invalid UTF-8, \u escapes that name half a surrogate pair (no Go string can hold one), numbers beyond float64.
+// invalid UTF-8, \u escapes that name half a surrogate pair (no Go string can hold one), numbers beyond float64. Not
+// refused: values that mean nothing to the caller. Whether a field that nobody knows is a mistake depends on the file.
 //
 // Numerics: float returns the nearest float64. int takes integers as written in JSON without fraction or exponent,
 // in the range of int64; 1.0, 1e3 and -0 are not integers here.
@@ -77,7 +78,10 @@ type jsonReader struct {
 	err  error      // the first error; once set, nothing is read any more
 }
 
-// jsonStep is one step of a path: a key of an object, or an index of an array (then key is not used).
+// jsonStep is one step of a path: a key of an object, or an index of an array (then key is not used). The path to the
+// second of the merges above has three:
+//
+//	{"model", keyStep}  {"merges", keyStep}  {"", 1}        model.merges[1]
 type jsonStep struct {
 	key   string
 	index int // from 0; keyStep for a key, noStep before the first one
@@ -89,7 +93,8 @@ const (
 	noStep  = -2
 )
 
-// fieldError is a fault in a JSON document: the field it is in, what was found there, what was expected.
+// fieldError is a fault in a JSON document: the field it is in, what was found there, what was expected. It is no
+// LoadError, since bytes have no file name; inFile of load.go makes one of it.
 type fieldError struct {
 	Field   string // model.merges[17]; empty for the document as a whole
 	Problem string // "found …, expected …"
@@ -107,7 +112,8 @@ func (e *fieldError) Error() string {
 // leaves unread is checked and skipped. The result is the first error, of the reader or set by the caller with fail.
 func readJSON(data []byte, value func(r *jsonReader)) error {
 	r := &jsonReader{text: string(data)} // the one copy: every string read later is a part of it
-	// UTF-8 is checked once for the whole document, so that nothing below has to think of it.
+	// UTF-8 is checked once for the whole document, so that nothing below has to think of it. A file saved as Latin-1
+	// has "café" with the byte 0xe9 alone, which would be the beginning of a character of three bytes.
 	if !utf8.Valid(data) {
 		for r.pos < len(data) {
 			c, size := utf8.DecodeRune(data[r.pos:])
@@ -120,7 +126,8 @@ func readJSON(data []byte, value func(r *jsonReader)) error {
 		return r.err
 	}
 	r.valueOrSkip(func() { value(r) })
-	// A second document, or a forgotten half of this one, may mean that another reader would see something else.
+	// A second document, or a forgotten half of this one, may mean that another reader would see something else: one that
+	// stops at the end of the first value, or one that takes the last of several lines.
 	if r.space(); r.err == nil && r.pos < len(r.text) {
 		r.syntax("nothing after the document")
 	}
@@ -181,7 +188,8 @@ func (r *jsonReader) entries(field func(key string)) {
 }
 
 // array reads an array and calls element for each index, at the element's value.
-// What element does not read is checked and skipped. Nothing is stored: a list of 151,387 merges is 151,387 calls.
+// What element does not read is checked and skipped. Nothing is stored: a list of 151,387 merges is 151,387 calls. How
+// long an array may be is the caller's to say, who knows what an element costs.
 func (r *jsonReader) array(element func(i int)) {
 	if !r.open('[', "an array") {
 		return
@@ -194,8 +202,8 @@ func (r *jsonReader) array(element func(i int)) {
 }
 
 // open steps into an object or array: past its bracket, one level deeper. The new step has no key or index yet; each
-// entry writes its own into it. Depth is limited because each level is a
-// Go call, and a stack that overflows ends the program: no error, no recover.
+// entry writes its own into it. Depth is limited because each level is a Go call, and a stack that overflows ends the
+// program: no error, no recover. A megabyte of '[' would be a million levels.
 func (r *jsonReader) open(bracket byte, name string) bool {
 	if r.kind() != bracket {
 		r.mismatch(name)
@@ -211,8 +219,8 @@ func (r *jsonReader) open(bracket byte, name string) bool {
 }
 
 // more reports whether another element follows, and reads what lies between: a comma before every element but the
-// first, or the closing bracket, which ends the level. A comma before the bracket is caught by whoever reads the
-// element that should follow it.
+// first, or the closing bracket, which ends the level. A comma before the bracket, [1, 2,], is caught by whoever reads
+// the element that should follow it.
 //
 //	[  1  ,  2  ]           the reader is in front of each mark when more is called
 //	 ↑   ↑     ↑            true; true, past the comma; false, past the bracket
@@ -278,9 +286,11 @@ func (r *jsonReader) skip() {
 	}
 }
 
-// kind says what comes next without reading it: '{', '[', '"', '0' for a number, 't' for true or false, 'n' for
-// null, and 0 where no value begins. The first byte of a value always tells: that is what makes JSON easy to read, and
-// why nothing here ever has to go back.
+// kind says what comes next without reading it. The first byte of a value always tells: that is what makes JSON easy to
+// read, and why nothing here ever has to go back.
+//
+//	the next byte    {    [    "    - or a digit    t or f    n    anything else
+//	kind             '{'  '['  '"'  '0'             't'       'n'  0: no value begins here
 func (r *jsonReader) kind() byte {
 	if r.err != nil {
 		return 0
@@ -314,7 +324,8 @@ func (r *jsonReader) bool() bool {
 	return false
 }
 
-// word reads exactly the given word: true, false or null, in small letters. Python's True and None are no JSON. What follows it is checked by whoever reads on: "nullx" fails at the x.
+// word reads exactly the given word: true, false or null, in small letters. Python's True and None are no JSON. What
+// follows it is checked by whoever reads on: "nullx" fails at the x.
 func (r *jsonReader) word(w string) bool {
 	if !strings.HasPrefix(r.text[r.pos:], w) {
 		r.syntax("a value")
@@ -327,6 +338,9 @@ func (r *jsonReader) word(w string) bool {
 // int reads an integer: digits, maybe a minus sign before them, no fraction, no exponent, not -0. Sizes and ids are
 // written so; 1e3 for a size is a mistake or a trap (1e400, 0.5), and float64 would round above 2^53: 9007199254740993
 // read as a float64 is 9007199254740992, and an offset would point one byte off.
+//
+//	yes    0   -1   151936   9223372036854775807
+//	no     1.0   1e3   -0   9223372036854775808   "1"
 func (r *jsonReader) int() int64 {
 	// The grammar first, then the integer's own rules, so that the message can say which of them is broken.
 	text := r.number("an integer")
@@ -342,7 +356,8 @@ func (r *jsonReader) int() int64 {
 	return n
 }
 
-// float reads a number. NaN and Infinity, which Python writes, are no JSON; 1e999 is, but no float64.
+// float reads a number. NaN and Infinity, which Python writes, are no JSON; 1e999 is, but no float64. A number too small
+// for float64, such as 1e-999, is 0: that is its nearest.
 func (r *jsonReader) float() float64 {
 	text := r.number("a number")
 	if r.err != nil {
@@ -403,7 +418,12 @@ func (r *jsonReader) number(want string) string {
 
 // string reads a string. Without escapes, and nearly all have none, it is a part of the document, not a copy: a
 // tokenizer.json holds half a million of them. In Go a string is a pointer and a length, so a part of one costs nothing;
-// the price is that the whole stays in memory as long as any part does. Keys, too, are read here, so "\u0061" and "a" are the same key.
+// the price is that the whole stays in memory as long as any part does. Keys, too, are read here, so "\u0061" and "a"
+// are the same key.
+//
+//	"Ġthe"          5 bytes of the document: Ġ is two of them
+//	"say \"hi\""    a copy: the backslashes are not part of it
+//	"a	b"         refused: a tab must be written as \t
 func (r *jsonReader) string() string {
 	if r.kind() != '"' {
 		r.mismatch("a string")
@@ -432,7 +452,8 @@ func (r *jsonReader) string() string {
 
 // escaped reads a string from start whose first backslash is at the reader's position. It builds the text byte by
 // byte; bytes of longer characters pass through as they are, since none of them looks like a quote or a backslash: in
-// UTF-8 every byte of a character beyond ASCII has its highest bit set.
+// UTF-8 every byte of a character beyond ASCII has its highest bit set. There is a limit to the length, because here a
+// file makes the program allocate: without escapes a string costs nothing, however long it is.
 func (r *jsonReader) escaped(start int) string {
 	// \/ stands for /, \b for a backspace, and so on: the letter, and what it means, at the same place.
 	const letters, values = `"\/bfnrt`, "\"\\/\b\f\n\r\t"
@@ -472,7 +493,8 @@ func (r *jsonReader) escaped(start int) string {
 //
 //	😀 = U+1F600    1F600 - 10000 = 0F600 = 0000111101 1000000000    \ud83d \ude00
 //
-// encoding/json reads half a pair as U+FFFD, so that different names become one; here it is an error.
+// encoding/json reads half a pair as U+FFFD, so that different names become one; here it is an error. Python writes all
+// beyond ASCII like this unless it is told not to, so a name in Chinese or with an emoji comes as escapes.
 func (r *jsonReader) unicodeEscape() rune {
 	hex := func() rune {
 		if r.pos+5 <= len(r.text) {
@@ -501,7 +523,8 @@ func (r *jsonReader) unicodeEscape() rune {
 	return 0
 }
 
-// space moves past white space: only these four characters, not all that Unicode calls space.
+// space moves past white space: only these four characters, not all that Unicode calls space. A no-break space, which
+// text from a web page may hold, is an error where a value should begin.
 func (r *jsonReader) space() {
 	for r.pos < len(r.text) {
 		switch r.text[r.pos] {
@@ -513,8 +536,8 @@ func (r *jsonReader) space() {
 	}
 }
 
-// peek returns the next byte without reading it, 0 at the end of the document. A 0 in the document is no part of JSON outside a string, so
-// the two need not be told apart there.
+// peek returns the next byte without reading it, 0 at the end of the document. A 0 in the document is no part of JSON
+// outside a string, so the two need not be told apart there.
 func (r *jsonReader) peek() byte {
 	if r.pos < len(r.text) {
 		return r.text[r.pos]
@@ -529,17 +552,20 @@ func (r *jsonReader) peek() byte {
 //		r.fail(strconv.FormatInt(size, 10), "a positive integer")   // hidden_size: found -1, expected a positive integer
 //	}
 //
-// Only the first error counts; what comes after it is often its consequence.
+// Only the first error counts; what comes after it is often its consequence, and since nothing is read any more after
+// it, the position and the path are still those of the fault.
 func (r *jsonReader) fail(found, expected string) {
 	if r.err == nil {
 		r.err = &fieldError{r.field(), "found " + found + ", expected " + expected}
 	}
 }
 
-// mismatch reports a value of the wrong kind, or no value at all: "found a string, expected an integer" for a value that
-// is sound, and what syntax says for one that is not.
+// mismatch reports a value of the wrong kind, or no value at all, which syntax reports. Asked for an integer:
+//
+//	{"hidden_size": "1024"}    hidden_size: found a string, expected an integer
+//	{"hidden_size": ?}         hidden_size: found '?' at byte 16, expected an integer
 func (r *jsonReader) mismatch(expected string) {
-	// In the words of a person who looks at the file: kind's '0' and 't' are this reader's own.
+	// In the words of a person who looks at the file: kind's '0' and 't' are this reader's own. A kind of 0 has no name.
 	names := map[byte]string{'{': "an object", '[': "an array", '"': "a string", '0': "a number", 't': "true or false", 'n': "null"}
 	if name := names[r.kind()]; name != "" {
 		r.fail(name, expected)
@@ -601,7 +627,8 @@ func plainKey(key string) string {
 func quote(s string) string { return strconv.Quote(clip(s)) }
 
 // clip cuts text to about 60 bytes, between characters. What a message quotes comes from the file, and a file may
-// hold a key of a hundred megabytes. quote after it escapes what a terminal would obey, such as \x1b.
+// hold a key of a hundred megabytes. quote after it escapes what a terminal would obey, such as \x1b: a message is
+// printed where somebody looks, and a file must not be able to clear the screen or to colour its own error green.
 func clip(s string) string {
 	if len(s) <= 60 {
 		return s

@@ -1,49 +1,32 @@
 package qwen
 
-// Load turns a folder into a Model: config.json, generation_config.json, the
-// weights (model.safetensors, or model.safetensors.index.json and its shards)
-// and tokenizer.json, used as they were published.
+// Load turns a folder, used as it was published, into a Model:
 //
-// The weights are not read but mapped: the file becomes a range of addresses, and
-// the operating system brings in a page of 4 KiB when a Linear first touches it.
-//
-//	file      ├─ header ─┼─ embed_tokens ───────────┼─ layers.0 … ───────────┼─ …
-//	memory    ▓▓▓▓▓▓▓▓▓▓▓   ▓     ▓        ▓         ▓▓▓▓▓▓▓▓▓▓▓▓
-//	          read by Load  rows of tokens that      as far as the first token
-//	                        have occurred            has come
-//
-// So loading costs the headers and the tokenizer, whatever the size of the model;
-// programs that load the same model share the memory; and under pressure the system
-// drops pages, which it can read again, instead of swapping them out. Three things
-// follow. The weights cannot be written to. They must stay in the file's own format,
-// which is why Linear works on bytes. And a file that somebody cuts short while it
-// is in use is a fault of the processor where Go expects memory: see catchFault.
+//	config.json                     what the network looks like            config.go
+//	generation_config.json          which ids end an answer, sampling      config.go
+//	tokenizer.json                  how text becomes ids                   tokenizer_load.go
+//	chat_template.jinja             how a conversation becomes text        chat.go
+//	  or tokenizer_config.json
+//	model.safetensors               the weights, nearly all bytes          safetensors.go
+//	  or model.safetensors.index.json and model-00001-of-00005.safetensors, …
 //
 // Every tensor that the config asks for is looked up by its Hugging Face name
 // before the first token is computed, and its dtype and shape are checked. A
 // tensor that is missing is an error; nothing is made up, cast or broadcast.
 //
-// The folder comes from strangers: only regular files are read, names from the
-// index must stay in the folder, and nothing is allocated by a number of the
-// config before the weights have confirmed it. Files may be links, and may point
-// out of the folder, because the Hugging Face cache is made of such links:
-//
-//	models--Qwen--Qwen3-0.6B/snapshots/COMMIT/model.safetensors → ../../blobs/SHA256
+// The folder comes from strangers: names from the index must stay in the folder, and
+// nothing is allocated by a number of the config before the weights have confirmed it.
 //
 // Reference: transformers modeling_utils.py, from_pretrained.
 //
-// Next: safetensors.go
+// Next: file.go
 
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
-	"os"
-	"path"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,7 +35,8 @@ import (
 
 // Load reads the checkpoint in dir. Close the model when it is no longer needed.
 //
-// Errors are of type *LoadError, or wrap one.
+// Errors are of type *LoadError, or wrap one. A folder without tokenizer.json is a
+// model that takes ids; one whose chat template is not known can do all but Chat.
 func Load(dir string) (*Model, error) { return load(folder{dir: dir}) }
 
 // LoadFS is Load for a checkpoint in a file system, such as an embed.FS. It
@@ -113,7 +97,8 @@ func load(f folder) (_ *Model, err error) {
 // weights maps the files and returns every tensor by its name, and the file that
 // says which tensors there are. Hugging Face cuts checkpoints of more than a few
 // gigabytes into shards, and writes an index of them; a model.safetensors counts
-// before an index, as in transformers.
+// before an index, as in transformers. A layer's tensors may lie in two shards: they
+// are cut by size.
 func (f folder) weights(m *Model) (all map[string]located, source string, err error) {
 	tensors, err := f.shard(m, "model.safetensors")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -247,6 +232,14 @@ func leavesFolder(name string) bool {
 //
 // Three families, one list: a bias or a norm that a model does not have is a nil
 // vector, and the forward pass asks for nothing else.
+//
+//	                             q, k, v bias   o bias   q_norm, k_norm   lm_head.weight
+//	qwen2 (Qwen2, Qwen2.5)       yes            no       no               if not tied
+//	qwen3                        no             no       yes              if not tied
+//	qwen3, attention_bias        yes            yes      yes              if not tied
+//
+// Whether a file's tensors are those of its config is not asked of a name such as
+// "Qwen3ForCausalLM" but of the tensors: each is there in its shape, or Load fails.
 func (m *Model) connect(tensors map[string]located, source string) error {
 	c := m.Config
 	g := connector{tensors: tensors, source: source, used: map[string]bool{}}
@@ -318,13 +311,14 @@ func (m *Model) Tensors() []Tensor {
 }
 
 // A connector takes tensors out of the file's table and remembers the first
-// thing that was wrong.
+// thing that was wrong, so that connect can be read as a list: no error is looked at
+// between two tensors, and those that come after the first wrong one are empty.
 type connector struct {
 	tensors map[string]located // all that the files have
 	source  string             // the file to name when one is missing
 	used    map[string]bool    // names that were taken
 	order   []Tensor           // the same, in the order of the forward pass
-	err     error              // the first: after it take returns empty tensors, and nobody looks at them
+	err     error              // the first
 }
 
 // layerOf returns the number in model.layers.NUMBER.REST: 17 of
@@ -341,7 +335,12 @@ func (g *connector) has(name string) bool { _, ok := g.tensors[name]; return ok 
 
 // take returns the tensor of that name, checked against its dtype and shape. Shapes
 // are compared exactly: [1024] is not [1, 1024], and a weight stored the other way
-// around, [in, out], is only found like this where the two differ.
+// around, [in, out], is only found like this where the two differ: Qwen2.5-0.5B's
+// q_proj is [896, 896], and would pass.
+//
+//	model.norm.weight: not found, expected shape [1024]
+//	model.norm.weight: found dtype I8, expected F32, F16 or BF16
+//	model.norm.weight: found shape [1, 1024], expected [1024]
 func (g *connector) take(name string, shape ...int) Tensor {
 	t, ok := g.tensors[name]
 	switch {
@@ -383,29 +382,6 @@ func (g *connector) vector(name string, n int, present bool) []float32 {
 	return x
 }
 
-// catchFault, deferred as in "defer catchFault(&err)()", turns the fault of
-// reading a mapped file that has become shorter into ErrFileChanged. Without it
-// such a read would end the process: the memory is there, its contents are not.
-//
-// The processor reports it (SIGBUS), and Go turns a fault at an address into a
-// panic only for a goroutine that asked for it with SetPanicOnFault. A panic with
-// an address is ours to translate; any other goes on, since it is a mistake in the
-// program.
-func catchFault(err *error) func() {
-	before := debug.SetPanicOnFault(true)
-	return func() {
-		debug.SetPanicOnFault(before)
-		r := recover()
-		if r == nil {
-			return
-		}
-		if _, fault := r.(interface{ Addr() uintptr }); !fault {
-			panic(r)
-		}
-		*err = ErrFileChanged
-	}
-}
-
 // Close releases the weights. It waits for the calls that are using them, so it
 // must not be called from a Trace; every later call returns ErrClosed. Closing
 // twice does nothing.
@@ -421,131 +397,6 @@ func (m *Model) Close() error {
 	m.Embed, m.Head, m.tensors, m.used = Matrix{}, Matrix{}, nil, 0 // no pointer to what is gone
 	clear(m.Layers)
 	return errors.Join(errs...)
-}
-
-// The largest files that are read as a whole. Weights are mapped, and may be as
-// large as they like.
-const (
-	maxConfigFile    = 16 << 20 // a config.json has a kilobyte
-	maxTokenizerFile = 64 << 20 // Qwen's tokenizer.json has 11 MB
-)
-
-// A folder is where a checkpoint lies: a directory of the system, or an fs.FS such
-// as an embed.FS, whose files are in memory already and are not mapped.
-type folder struct {
-	dir  string // name for messages and, if fsys is nil, where the files are
-	fsys fs.FS
-}
-
-// path returns the file's name for messages.
-func (f folder) path(name string) string {
-	if f.fsys != nil {
-		return path.Join(f.dir, name)
-	}
-	return filepath.Join(f.dir, name)
-}
-
-// open opens a file and checks that it is a regular one before anything is read. A
-// named pipe would wait for ever for a writer, /dev/zero would never end, and a
-// folder called config.json would fail later with a stranger message.
-func (f folder) open(name string) (file fs.File, size int64, err error) {
-	if f.fsys != nil {
-		var info fs.FileInfo // looked at before the file is opened: opening a named pipe may wait for ever
-		if info, err = fs.Stat(f.fsys, name); err == nil && !info.Mode().IsRegular() {
-			return nil, 0, &LoadError{f.path(name), ErrNotRegular, "found " + modeName(info.Mode()) + ", expected a regular file"}
-		}
-		file, err = f.fsys.Open(name)
-	} else {
-		file, err = openPlain(f.path(name))
-	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist): // also a link that points to nothing
-		return nil, 0, &LoadError{f.path(name), fs.ErrNotExist, "no such file"}
-	case errors.Is(err, fs.ErrPermission):
-		return nil, 0, &LoadError{f.path(name), fs.ErrPermission, "cannot be opened: " + reason(err)}
-	case err != nil: // a socket, or a path that goes through a file, or in a circle
-		found := "cannot be opened: " + reason(err)
-		if info, err := os.Stat(f.path(name)); err == nil && f.fsys == nil {
-			found = "found " + modeName(info.Mode())
-		}
-		return nil, 0, &LoadError{f.path(name), ErrNotRegular, found + ", expected a regular file"}
-	}
-	info, err := file.Stat() // of what was opened, whatever its name means by now
-	if err == nil && !info.Mode().IsRegular() {
-		err = &LoadError{f.path(name), ErrNotRegular, "found " + modeName(info.Mode()) + ", expected a regular file"}
-	} else if err == nil && info.Size() < 0 {
-		err = errors.New("found a size below 0, expected a regular file")
-	}
-	if err != nil {
-		file.Close()
-		return nil, 0, inFile(f.path(name), ErrNotRegular, err)
-	}
-	return file, info.Size(), nil
-}
-
-// reason is err without the file name that package os puts in front.
-func reason(err error) string {
-	if e := (*fs.PathError)(nil); errors.As(err, &e) {
-		err = e.Err
-	}
-	return err.Error()
-}
-
-// modeName names a kind of file.
-func modeName(mode fs.FileMode) string {
-	switch {
-	case mode.IsDir():
-		return "a folder"
-	case mode&fs.ModeNamedPipe != 0:
-		return "a named pipe"
-	case mode&fs.ModeSocket != 0:
-		return "a socket"
-	case mode.IsRegular():
-		return "a file that cannot be opened"
-	}
-	return "a device"
-}
-
-// read returns a whole file of at most limit bytes. The size is that of the open
-// file: whoever swaps the file between two looks at its name gains nothing.
-func (f folder) read(name string, limit int64) ([]byte, error) {
-	file, size, err := f.open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	if size > limit {
-		return nil, &LoadError{f.path(name), ErrTooLarge, fmt.Sprintf("found %d bytes, expected at most %d", size, limit)}
-	}
-	data := make([]byte, size)
-	if _, err := io.ReadFull(file, data); err != nil {
-		return nil, &LoadError{f.path(name), ErrTruncated, "cannot be read: " + reason(err)}
-	}
-	return data, nil
-}
-
-// mapFile returns the bytes of a file, mapped where the system can, and what
-// releases them.
-func (f folder) mapFile(name string) (data []byte, release func() error, err error) {
-	file, size, err := f.open(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer file.Close()
-	if size != int64(int(size)) {
-		return nil, nil, &LoadError{f.path(name), ErrTooLarge, fmt.Sprintf("found %d bytes, more than this machine can address", size)}
-	}
-	release = func() error { return nil }
-	if plain, ok := file.(*os.File); ok && size > 0 {
-		data, release, err = mapPlain(plain, int(size))
-	} else {
-		data = make([]byte, size)
-		_, err = io.ReadFull(file, data)
-	}
-	if err != nil {
-		return nil, nil, &LoadError{f.path(name), ErrTruncated, "cannot be read: " + reason(err)}
-	}
-	return data, release, nil
 }
 
 // The kinds of LoadError, for errors.Is. A file that is not there at all is
@@ -602,6 +453,8 @@ func (e *LoadError) Unwrap() error { return e.Kind }
 //
 //	json.go     rope_theta: found a string, expected a number
 //	inFile      qwen: m/config.json: rope_theta: found a string, expected a number
+//
+// That is the form of every error here: where, what was found, what was expected.
 func inFile(file string, kind, err error) error {
 	if e := (*LoadError)(nil); errors.As(err, &e) {
 		e.File = file

@@ -18,7 +18,11 @@ package qwen
 // busy does its work alone: when there are more callers than cores, every core
 // has its work anyway.
 //
-// Which goroutine computes a piece has no influence on the result.
+// Which goroutine computes a piece has no influence on the result: pieces write to
+// different numbers, and none adds to what another has begun.
+//
+// This is the last of the files. What each function computes is held against PyTorch in
+// qwen_test.go, and CONTRIBUTING.md says how to change one.
 
 import (
 	"runtime"
@@ -97,7 +101,7 @@ func parallel(n, size int, work func(from, to int)) {
 // region but the last one, so that it joins each once.
 func help() {
 	defer helpers.Add(-1)
-	debug.SetPanicOnFault(true) // see catchFault
+	debug.SetPanicOnFault(true) // see catchFault in file.go
 	var last *region
 	idle := time.Now()
 	for spins := 0; ; spins++ {

@@ -37,7 +37,7 @@
 //   - attention.go: how tokens look at each other; grouped queries; causality
 //   - ffn.go: the gate
 //   - cache.go, generate.go: prefill and decode
-//   - config.go, load.go, safetensors.go, json.go: from a folder to a Model
+//   - config.go, load.go, file.go, safetensors.go, json.go: from a folder to a Model
 //   - tokenizer.go, split.go, tokenizer_load.go, chat.go: from text to ids, and from a conversation to text
 //   - sample.go: from logits to the next id
 //   - trace.go: looking at every intermediate
@@ -138,7 +138,7 @@ func (m *Model) Forward(tokens []int, cache *Cache) ([]float32, error) {
 func (m *Model) forward(tokens []int, cache *Cache, see Trace) (logits []float32, err error) {
 	m.mu.RLock() // Close waits
 	defer m.mu.RUnlock()
-	defer catchFault(&err)() // the file of weights may be cut short meanwhile: see load.go
+	defer catchFault(&err)() // the file of weights may be cut short meanwhile: see file.go
 	if err := m.checkInput(tokens, cache); err != nil {
 		return nil, err
 	}

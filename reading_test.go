@@ -1,6 +1,8 @@
 package qwen
 
 import (
+	"cmp"
+	"encoding/hex"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -169,6 +171,76 @@ func TestReadingConfig(t *testing.T) {
 	}
 	if n := parameters(c); n != 596_049_920 {
 		t.Errorf("%d parameters, expected Qwen3-0.6B's", n)
+	}
+}
+
+// What json.go, config.go and safetensors.go say of a file that is refused: the text,
+// and the error.
+func TestReadingRefused(t *testing.T) {
+	refused := regexp.MustCompile(`^(\{.*?\}) {2,}(.*found .*)$`)
+	for file, read := range map[string]func(data []byte) error{
+		"json.go":   func(data []byte) error { return readJSON(data, func(*jsonReader) {}) },
+		"config.go": func(data []byte) error { _, err := parseConfig(data); return err },
+	} {
+		rows := 0
+		for _, line := range examples(t, file) {
+			if row := refused.FindStringSubmatch(line); row != nil {
+				rows++
+				if err := read([]byte(row[1])); err == nil || err.Error() != row[2] {
+					t.Errorf("%s: %s is refused with %v, the file says %s", file, row[1], err, row[2])
+				}
+			}
+		}
+		if rows < 5 {
+			t.Errorf("%s shows %d documents that are refused, expected 5 at least", file, rows)
+		}
+	}
+	text, err := os.ReadFile("safetensors.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for entry, rest := range map[string][2]string{
+		`{"dtype": "BF16", "shape": [896], "data_offsets": [0, 1792]}`: {"", ""},
+		`{"dtype": "bf16", …}`:     {`"shape": [1], "data_offsets": [0, 2]`, `dtype: found dtype "bf16", expected one of the format's types, such as BF16`},
+		`{"shape": [-1], …}`:       {`"dtype": "BF16", "data_offsets": [0, 2]`, `shape[0]: found -1, expected a number that is not negative`},
+		`{"data_offsets": [0], …}`: {`"dtype": "BF16", "shape": [1]`, `data_offsets: found 1 offsets, expected two: begin and end`},
+	} {
+		found := ""
+		err := readJSON([]byte(strings.Replace(entry, "…", rest[0], 1)), func(r *jsonReader) { readEntry(r, "") })
+		if err != nil {
+			found = err.Error()
+		}
+		if shown := regexp.MustCompile(regexp.QuoteMeta(entry) + ` +` + regexp.QuoteMeta(rest[1])); found != rest[1] || !shown.Match(text) {
+			t.Errorf("%s: %q, expected %q, and to be shown in safetensors.go", entry, found, rest[1])
+		}
+	}
+}
+
+// The numbers that safetensors.go shows in three types: bits, and what they are.
+func TestReadingTypes(t *testing.T) {
+	row := regexp.MustCompile(`^(-?[\d.]+) +(\w{8}) +(\w{4})(?: +([\d.]+))? +(\w{4})(?: +([\d.]+|\+Inf))?$`)
+	rows := 0
+	for _, line := range examples(t, "safetensors.go") {
+		cells := row.FindStringSubmatch(line)
+		if cells == nil {
+			continue
+		}
+		rows++
+		for i, dtype := range []DType{F32, BF16, F16} {
+			bits, err := hex.DecodeString(cells[[]int{2, 3, 5}[i]])
+			if err != nil {
+				t.Fatal(err)
+			}
+			slices.Reverse(bits) // little-endian
+			x := make([]float32, 1)
+			widen(x, bits, dtype)
+			if want := cmp.Or(cells[[]int{1, 4, 6}[i]], cells[1]); fmt.Sprint(x[0]) != want {
+				t.Errorf("%s: %s %x is %v, expected %s", line, dtype, bits, x[0], want)
+			}
+		}
+	}
+	if rows != 4 {
+		t.Errorf("safetensors.go shows %d numbers, expected 4", rows)
 	}
 }
 

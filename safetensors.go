@@ -32,6 +32,17 @@ package qwen
 //	BF16  s eeeeeeee fffffff                     an F32 cut off: same range, 3 digits instead of 7
 //	F16   s eeeee ffffffffff                     2^(e-15): 4 digits, but nothing above 65504
 //
+// Four numbers in each, as the nearest that it has:
+//
+//	            F32          BF16                   F16
+//	1           3f800000     3f80                   3c00
+//	-2          c0000000     c000                   c000
+//	0.1         3dcccccd     3dcd  0.100097656      2e66  0.099975586
+//	70000       4788b800     4789  70144            7c00  +Inf
+//
+// So a model trained in BF16 cannot always be stored in F16, though both have two
+// bytes; and a BF16 weight is an F32 with 16 zeros behind it, which is how it is read.
+//
 // Numerics: none. Numbers stay the bytes that they are; widen in linear.go turns
 // them into float32, exactly.
 //
@@ -85,6 +96,7 @@ const (
 
 // dtypeBits is the width of a number of each type that the format knows.
 // In bits, because FP4 and FP6 are narrower than a byte: four F6 numbers are three bytes.
+// E and M in a name count the bits of exponent and fraction ("mantissa").
 var dtypeBits = map[DType]uint64{
 	"BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8,
 	"F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
@@ -130,9 +142,9 @@ func NewTensor(name string, x []float32, shape ...int) Tensor {
 
 // ParseSafetensors reads a whole file that lies in data. It takes three steps: cut
 // the header from the numbers, read its entries, and check the entries against each
-// other and against the numbers that are there. The tensors' Data are
-// parts of data; they come in the order in which they lie in the file. metadata
-// is the header's __metadata__, nil if there is none.
+// other and against the numbers that are there. The tensors' Data are parts of data,
+// no copies; they come in the order in which they lie in the file. metadata is the
+// header's __metadata__, nil if there is none.
 //
 // An error names the tensor, what was found and what was expected. It is a
 // *LoadError, without a file name, of the kinds ErrTruncated and ErrBadHeader.
@@ -141,7 +153,7 @@ func ParseSafetensors(data []byte) (tensors []Tensor, metadata map[string]string
 	if err != nil {
 		return nil, nil, err
 	}
-	// As many entries as the word occurs: a guess that costs no more than the header's own length.
+	// Room for as many entries as the word occurs: a guess that costs no more than the header's own length.
 	entries := make([]headerEntry, 0, min(maxJSONKeys, bytes.Count(header, []byte(`"data_offsets"`))))
 	dimensions := 0
 	err = readJSON(header, func(r *jsonReader) {
@@ -191,7 +203,13 @@ type headerEntry struct {
 }
 
 // readEntry reads {"dtype": …, "shape": […], "data_offsets": [begin, end]}: all
-// three, in any order. What else an entry may hold is skipped.
+// three, in any order. What else an entry may hold is skipped. A shape of [] is one
+// number, a shape with a 0 in it is none.
+//
+//	{"dtype": "BF16", "shape": [896], "data_offsets": [0, 1792]}    896 numbers of 2 bytes
+//	{"dtype": "bf16", …}            dtype: found dtype "bf16", expected one of the format's types, such as BF16
+//	{"shape": [-1], …}              shape[0]: found -1, expected a number that is not negative
+//	{"data_offsets": [0], …}        data_offsets: found 1 offsets, expected two: begin and end
 func readEntry(r *jsonReader, name string) headerEntry {
 	e := headerEntry{name: name, begin: -1, end: -1}
 	var shape [maxRank]int
@@ -248,7 +266,9 @@ func readEntry(r *jsonReader, name string) headerEntry {
 }
 
 // cutTensors checks the entries against each other and against the length of the
-// body, and returns the tensors in the order of the file.
+// body, and returns the tensors in the order of the file. Without that, two tensors
+// could share bytes, so that a scan of one says nothing about what the other will
+// hold, or a file could carry along what no reader shows.
 //
 // Sorted by where they begin, each must begin where the one before ends, the first
 // at 0, and the last must end with the file. One pass with one number, at, shows
@@ -320,13 +340,15 @@ func shapeText(shape []int) string {
 	return fmt.Sprint(shape)
 }
 
-// badFile is a LoadError without a file name, which the caller fills in: here only
-// bytes are known.
+// badFile is a LoadError without a file name, which the caller fills in (inFile): here
+// only bytes are known.
 func badFile(kind error, format string, args ...any) *LoadError {
 	return &LoadError{Kind: kind, Problem: fmt.Sprintf(format, args...)}
 }
 
-// appendJSON appends s as a JSON string, with whatever must be escaped.
+// appendJSON appends s as a JSON string, with whatever must be escaped: a name is any
+// text, and may hold quotes and line ends. Here encoding/json does: it is strict enough
+// for what it writes itself.
 func appendJSON(b []byte, s string) []byte {
 	quoted, err := json.Marshal(s)
 	if err != nil {
@@ -337,8 +359,9 @@ func appendJSON(b []byte, s string) []byte {
 
 // WriteSafetensors writes tensors as one file, in the order given, the header
 // padded so that the numbers begin at a multiple of 8: who maps the file may then
-// look at them as float32 without a copy. The same input gives the same bytes. It returns w's error, or one that names a tensor whose Data do not
-// fit its shape, or whose name occurs twice.
+// look at them as float32 without a copy. The same input gives the same bytes. It
+// returns w's error, or one that names a tensor whose Data do not fit its shape, or
+// whose name occurs twice.
 func WriteSafetensors(w io.Writer, tensors []Tensor, metadata map[string]string) error {
 	header := []byte{'{'}
 	if metadata != nil {

@@ -35,7 +35,7 @@ var owners = map[string]string{
 	"Tokenizer.DecodeText": "Tokenizer.Decode", "toText": "Tokenizer.Decode", "Tokenizer.Bytes": "Tokenizer.Decode", "Tokenizer.ID": "Tokenizer.Decode",
 	"Tokenizer.Special": "Tokenizer.Decode", "Tokenizer.Len": "Tokenizer.Decode",
 	"Template.parts": "Template.Render", "Template.check": "Template.Render", "lastQuestion": "Template.Render", "splitThought": "Template.Render",
-	// load.go
+	// load.go, file.go
 	"LoadError.Error": "LoadError", "LoadError.Unwrap": "LoadError", "inFile": "LoadError", "plainText": "LoadError", "reason": "folder", "modeName": "folder", "openPlain": "folder", "mapPlain": "folder",
 	"folder.config": "load", "folder.tokenizer": "load", "folder.weights": "load", "folder.shard": "load", "folder.shards": "load", "folder.template": "load",
 	"folder.ownTemplate": "load", "Load": "load", "LoadFS": "load", "LoadTokenizerFS": "load", "LoadTemplate": "load", "LoadTemplateFS": "load",
