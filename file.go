@@ -174,6 +174,10 @@ func (f folder) mapFile(name string) (data []byte, release func() error, err err
 // reading a mapped file that has become shorter into ErrFileChanged. Without it
 // such a read would end the process: the memory is there, its contents are not.
 //
+//	mapped    page 0  page 1  page 2  page 3
+//	the file  ▓▓▓▓▓▓  ▓▓▓▓▓▓  ▓▓▓                 cut to 10,000 bytes by somebody else
+//	read      numbers numbers zeros   a fault
+//
 // The processor reports it (SIGBUS), and Go turns a fault at an address into a
 // panic only for a goroutine that asked for it with SetPanicOnFault. A panic with
 // an address is ours to translate; any other goes on, since it is a mistake in the

@@ -22,6 +22,9 @@ package qwen
 // Eight, because that is one AVX2 register; half of an AVX-512 one, two of NEON.
 // The pairs at the end are what an instruction that adds neighbours does.
 //
+// That the order shows at all is easily seen: in float32, (1e8 + 1) - 1e8 is 0, since
+// 1e8 + 1 is no float32 and is rounded to 1e8, and (1e8 - 1e8) + 1 is 1.
+//
 // What a kernel may choose is how many rows and tokens it works on at a time, so
 // that the processor has other sums to go on with while one addition waits for
 // the last. So the logits of a token are the same bits in prefill, in pieces of
@@ -85,6 +88,14 @@ type kernel struct {
 // sums to stay in registers: y[t][r] = Σ w[r][c]*x[t][c] over n columns. Rows of
 // y, w and x start yStride, wStride and xStride numbers apart. A long row takes
 // several tiles, which hand on their lanes in sums, [tokens*rows*8].
+//
+// With AVX2's 4 rows and 3 tokens each of the twelve cells is a register of eight
+// lanes; of the other four, three hold numbers of x and one a row of w:
+//
+//	         w[0]      w[1]      w[2]      w[3]
+//	x[0]   y[0][0]   y[0][1]   y[0][2]   y[0][3]
+//	x[1]   y[1][0]   y[1][1]   y[1][2]   y[1][3]
+//	x[2]   y[2][0]   y[2][1]   y[2][2]   y[2][3]
 type tile struct {
 	y, w, x, sums             []float32
 	yStride, wStride, xStride int
@@ -202,7 +213,17 @@ func attentionScores(scores, q, k []float32, headDim, stride, visible int, scale
 
 // attentionValues adds Σ probs[i*visible+s] * v[s] to out[i] for each query i. out
 // is [queries, headDim]; row s of v starts at s*stride. It goes tile by tile, over
-// so many rows of v that they stay in the L1 cache while all queries go by.
+// so many rows of v that they stay in the L1 cache while all queries go by:
+//
+//	             v, in tiles of mixColumns
+//	            ┌──────────┬──────────┐
+//	rows 0–63   │    1     │    2     │          for each tile in this order,
+//	            ├──────────┼──────────┤          all queries, mixTokens at a time
+//	rows 64–127 │    3     │    4     │
+//	            └──────────┴──────────┘
+//
+// The copies are for what does not fill a tile: the last queries, and a headDim that
+// is no multiple of mixColumns. What is filled up is 0, and what comes of it dropped.
 func attentionValues(out, probs, v []float32, headDim, stride, visible int) {
 	columns, tokens := current.mixColumns, current.mixTokens
 	p := tiles.Get().(*tileBuffers)
@@ -268,7 +289,8 @@ func fill(buffer *[]float32, rows, width int, x []float32, stride, n, m int) []f
 }
 
 // lanes are the eight sums of one dot product, in plain Go: named variables in the
-// loops below, since those stay in registers and an array's elements do not.
+// loops below, since those stay in registers and an array's elements do not. From
+// here on stands the generic kernel, which is also what assembly is held against.
 type lanes [8]float32
 
 // add adds the products of a and b, whose length is a multiple of 8.
@@ -388,13 +410,18 @@ func mixGeneric(t *tile) {
 //
 //	e^x = 2^n * e^r,    e^r = 1 + r + r²/2! + … + r⁷/7!
 //
-// whose next term is below 2⁻²⁷ of it. The assembly does the same, eight numbers
-// at a time, with fused products and sums.
+// whose next term is below 2⁻²⁷ of it. For x = 1: n = 1, r = 1 - 0.6931 = 0.3069,
+// e^r = 1.3591, and twice that is e. The assembly does the same, eight numbers at a
+// time, with fused products and sums.
+//
+// ln 2 is taken off in two parts. n times the first, which has ten bits, is exact,
+// and so is its difference from x; n*ln 2 in one product would be rounded where r is
+// small beside x, and r is what everything after it depends on.
 func exp(x float32) float32 {
 	if x != x {
 		return x
 	}
-	x = min(max(x, expLow), expHigh)
+	x = min(max(x, expLow), expHigh) // so that powerOf2 of half of n exists
 	n := float32(math.RoundToEven(float64(float32(x * log2e))))
 	r := x - float32(n*ln2High) // exact: ln2High has ten bits
 	r -= float32(n * ln2Low)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -115,28 +116,33 @@ func TestReadingSizes(t *testing.T) {
 	}
 }
 
-// TestReadingOrder follows the "Next:" of the files.
+// TestReadingOrder follows the "Next:" of the files: from qwen.go to parallel.go, by
+// way of every other one. Stubs of a few lines may stand beside the way.
 func TestReadingOrder(t *testing.T) {
-	next := regexp.MustCompile(`(?m)^Next: (\w+\.(?:go|s))`)
-	from := map[string]string{}
-	all := sources(t)
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		s := all[name]
-		found := next.FindStringSubmatch(s.header())
-		if found == nil {
-			// Stubs of a few lines lead nowhere, and parallel.go is the last.
-			if s.lines > 30 && name != "parallel.go" {
-				t.Errorf("%s: the header has no line \"Next: FILE\"", name)
-			}
-			continue
+	left := map[string]bool{}
+	for name, s := range sources(t) {
+		left[name] = s.lines > 30
+	}
+	for _, name := range []string{"simd_amd64.s", "simd_arm64.s"} {
+		left[name] = true
+	}
+	next := regexp.MustCompile(`(?m)^// Next: (\S+)$`)
+	at := "qwen.go"
+	for left[at] {
+		delete(left, at)
+		text, err := os.ReadFile(at)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if _, err := os.Stat(found[1]); err != nil {
-			t.Errorf("%s: Next: %s, and there is none", name, found[1])
+		if found := next.FindAllSubmatch(text, -1); len(found) == 1 {
+			at = string(found[0][1])
+		} else if at != "parallel.go" {
+			t.Fatalf("%s: %d lines \"Next: FILE\", expected one", at, len(found))
 		}
-		if other, taken := from[found[1]]; taken {
-			t.Errorf("%s and %s both lead to %s", other, name, found[1])
-		}
-		from[found[1]] = name
+	}
+	maps.DeleteFunc(left, func(_ string, must bool) bool { return !must })
+	if at != "parallel.go" || len(left) > 0 {
+		t.Errorf("the way ends at %s, where it has been before, and leaves out %v", at, slices.Sorted(maps.Keys(left)))
 	}
 }
 
@@ -174,13 +180,14 @@ func TestReadingConfig(t *testing.T) {
 	}
 }
 
-// What json.go, config.go and safetensors.go say of a file that is refused: the text,
-// and the error.
+// What json.go, config.go, tokenizer_load.go and safetensors.go say of a file that is
+// refused: the text, and the error.
 func TestReadingRefused(t *testing.T) {
 	refused := regexp.MustCompile(`^(\{.*?\}) {2,}(.*found .*)$`)
 	for file, read := range map[string]func(data []byte) error{
-		"json.go":   func(data []byte) error { return readJSON(data, func(*jsonReader) {}) },
-		"config.go": func(data []byte) error { _, err := parseConfig(data); return err },
+		"json.go":           func(data []byte) error { return readJSON(data, func(*jsonReader) {}) },
+		"config.go":         func(data []byte) error { _, err := parseConfig(data); return err },
+		"tokenizer_load.go": func(data []byte) error { _, err := parseTokenizer(data); return err },
 	} {
 		rows := 0
 		for _, line := range examples(t, file) {
@@ -368,6 +375,25 @@ func encoderFor(t *testing.T, vocab, merges string) *encoder {
 		t.Fatal(err)
 	}
 	return &encoder{t: tokenizer, splitter: splitter{classes()}}
+}
+
+// The first merges of Qwen's list in tokenizer_load.go: each joins two tokens that are
+// there by then, and gets the next id.
+func TestReadingRanks(t *testing.T) {
+	row := regexp.MustCompile(`^(\d+) +(\S+) +(\S+) +(\S+) +(\d+)( |$)`)
+	rows := 0
+	for _, line := range examples(t, "tokenizer_load.go") {
+		if cells := row.FindStringSubmatch(line); cells != nil {
+			rows++
+			rank, _ := strconv.Atoi(cells[1])
+			if cells[2]+cells[3] != cells[4] || cells[5] != strconv.Itoa(256+rank) {
+				t.Errorf("%s: expected %s, id %d", line, cells[2]+cells[3], 256+rank)
+			}
+		}
+	}
+	if rows != 6 {
+		t.Errorf("found %d merges, expected 6", rows)
+	}
 }
 
 // The pieces that split.go lists.

@@ -16,6 +16,8 @@
 // registers are in use, the SSE code that Go compiles to runs slowly.
 //
 // None checks a length. Loads need no alignment.
+//
+// Next: simd_arm64.go
 
 #include "go_asm.h"
 #include "textflag.h"

@@ -12,6 +12,8 @@
 //
 // Go's assembler has no vector addition of floats: a + b is written a + b*1, which
 // is the same number, with V31 or V29 full of ones.
+//
+// Next: parallel.go
 
 #include "go_asm.h"
 #include "textflag.h"

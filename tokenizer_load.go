@@ -13,12 +13,32 @@ package qwen
 //	  "model": {"type": "BPE", "vocab": {"!": 0, …, "Ġthe": 279, …}, "merges": ["Ġ t", …] or [["Ġ","t"], …], …}
 //	}
 //
+// Where vocab and merges come from: training begins with the 256 bytes as tokens, counts every two neighbours in a large
+// text, makes the most frequent pair a token, and counts again. The pair joined first has rank 0. Of Qwen's:
+//
+//	rank    pair       becomes   id
+//	0       Ġ  Ġ       ĠĠ        256       two spaces: code is indented
+//	1       ĠĠ ĠĠ      ĠĠĠĠ      257
+//	2       i  n       in        258
+//	3       Ġ  t       Ġt        259       a word that begins with t
+//	14      Ġt h       Ġth       270
+//	23      Ġth e      Ġthe      279
+//	…                                      each rank one token: ids end at 256 + 151386 = 151642
+//
+// So a merge is two tokens whose joined spelling is a token, and its place in the list is its rank. Added tokens were
+// never joined: they are put in afterwards, <|endoftext|> at 151643, <|im_start|> at 151644, and so on. Hugging Face
+// numbers them so whatever the file says, and a file that says otherwise is refused.
+//
 // Whatever could change an id and is not as above is refused by name. What cannot is accepted: trim_offsets, fuse_unk,
 // unknown fields inside the sections.
 //
-// A merge is two tokens whose joined spelling is a token, and its place in the list is its rank. Added tokens are those
-// of the vocabulary, or continue after its last id, in order: Hugging Face numbers them so whatever the file says, and
-// a file that says otherwise is refused.
+//	{"normalizer": {"type": "Lowercase"}}           normalizer.type: found "Lowercase", expected "NFC"
+//	{"truncation": {"max_length": 512}}             truncation: found a setting that changes the ids of a text, expected null
+//	{"decoder": {"type": "WordPiece"}}              decoder.type: found "WordPiece", expected "ByteLevel"
+//	{"model": {"type": "Unigram"}}                  model.type: found "Unigram", expected "BPE"
+//	{"model": {"vocab": {"a": -1}}}                 model.vocab.a: found -1, expected an id of 0 to 65535
+//	{"model": {"merges": ["a b c"]}}                model.merges[0]: found "a b c", expected two tokens with a space between
+//	{"pre_tokenizer": {"type": "Whitespace"}}       pre_tokenizer.type: found "Whitespace", expected "Sequence"
 //
 // Why so strict? A tokenizer that is a little wrong does not fail. It gives ids that spell the same text, the model has
 // never seen that text spelled so, and answers worse than it could; nobody gets a message. Each check below stands for a
@@ -57,14 +77,15 @@ func (f folder) tokenizer() (*Tokenizer, error) {
 	return t, nil
 }
 
-// LoadTokenizer reads tokenizer.json of dir; a folder without weights will do.
+// LoadTokenizer reads tokenizer.json of dir; a folder without weights will do, for a program that only counts tokens.
 func LoadTokenizer(dir string) (*Tokenizer, error) { return folder{dir: dir}.tokenizer() }
 
 // LoadTokenizerFS is LoadTokenizer for a file system.
 func LoadTokenizerFS(fsys fs.FS) (*Tokenizer, error) { return folder{".", fsys}.tokenizer() }
 
 // tokenizerFile is what tokenizer.json says, with everything checked that can be checked on the spot. The rest waits,
-// because fields may come in any order.
+// because fields may come in any order: Hugging Face writes added_tokens first, whose ids depend on the vocabulary, and
+// the vocabulary before the merges, but nothing says that others do.
 type tokenizerFile struct {
 	added  []addedEntry // some 26 in Qwen3: <|im_end|>, <think>, <tool_call>, …
 	vocab  []vocabEntry // 151,643
@@ -89,7 +110,7 @@ type vocabEntry struct {
 
 // mergeEntry is one merge, still as text: the vocabulary may come after the merges in the file.
 type mergeEntry struct {
-	left, right string // spelled in byteLetters: "Ġt", "he"
+	left, right string // spelled in byteLetters: "Ġth", "e"
 	index       int    // in the file's list, for messages
 }
 
@@ -173,7 +194,7 @@ func (f *tokenizerFile) read(r *jsonReader) {
 
 // fields reads an object and calls field for each of its keys, at the value. The keys in need, separated by spaces, must
 // all be there: a field that is left out may have a default in Hugging Face, and not the one that we want. The default
-// of add_prefix_space is true, and so is that of use_regex.
+// of add_prefix_space is true, and so is that of use_regex. The first of need that is missing is named.
 func fields(r *jsonReader, need string, field func(key string)) {
 	missing := strings.Fields(need)
 	r.object(func(key string) {
@@ -221,14 +242,16 @@ func expectString(r *jsonReader, want string) {
 	r.fail(quote(got), quote(want))
 }
 
-// expectFalse reads a bool and refuses true: a switch for something that this package leaves out.
+// expectFalse reads a bool and refuses true: a switch for something that this package leaves out. A number or a string
+// in its place is refused by r.bool.
 func expectFalse(r *jsonReader) {
 	if r.bool() {
 		r.fail("true, which is not supported", "false")
 	}
 }
 
-// expectNone reads what must be null, or a value that says the same: same reads it and reports whether it does.
+// expectNone reads what must be null, or a value that says the same: same reads it and reports whether it does. A
+// dropout of 0.0 is none, and so is an "end_of_word_suffix" of "": tools write both.
 func expectNone(r *jsonReader, same func() bool) {
 	if !r.null() && !same() {
 		r.fail("a setting that is not supported", "null")
@@ -252,8 +275,12 @@ func byteLevel(r *jsonReader, setting func()) {
 	})
 }
 
-// preTokenizer reads the split pattern and the step into bytes. Two steps in this order are Qwen's pipeline; one more,
-// such as GPT-4's digits by threes, would cut differently.
+// preTokenizer reads the split pattern and the step into bytes. Two steps in this order are Qwen's pipeline; one more, or
+// another pattern, would cut differently, and pieces are what BPE never joins across:
+//
+//	Qwen               "in 2024"    in ␣ 2 0 2 4
+//	GPT-4, Llama 3     "in 2024"    in ␣ 202 4        \p{N}{1,3}: a number costs a third, and 2024 and 12024 share no piece
+//	GPT-2              "in 2024"    in ␣2024          one piece, then whatever merges there are
 func preTokenizer(r *jsonReader) {
 	// {"type": "Split", "pattern": {"Regex": "…"}, "behavior": "Isolated", "invert": false}
 	// The pattern is compared as text. Two patterns may mean the same, but no one has checked these.
@@ -342,6 +369,7 @@ func (f *tokenizerFile) id(r *jsonReader) int32 {
 //
 //	{"type": "BPE", "vocab": {"!": 0, …}, "merges": […], "dropout": null, "unk_token": null, …}
 //
+// The vocabulary begins with the 256 bytes, in the order of their letters: "!" is 0, "A" 32, "Ġ" 220, "Ń" 255.
 // The other settings belong to other ways of splitting words. None has a meaning in byte-level BPE as Qwen uses it, and
 // each that is switched on would change ids.
 func (f *tokenizerFile) model(r *jsonReader) {
@@ -373,7 +401,11 @@ func (f *tokenizerFile) model(r *jsonReader) {
 }
 
 // merge reads one merge. All are of one form: "a b" or ["a", "b"]. The second came with tokenizers 0.20, because the
-// first cannot write a merge of tokens with a space in them; the same checkpoint may be found in either.
+// first cannot write a merge of tokens with a space in them; the same checkpoint may be found in either. (Byte-level
+// tokens have no space, since it is spelled Ġ; other tokenizers' have.)
+//
+//	"merges": ["Ġ Ġ", "ĠĠ ĠĠ", "i n", …]                      Qwen2.5 as published
+//	"merges": [["Ġ", "Ġ"], ["ĠĠ", "ĠĠ"], ["i", "n"], …]       saved again by a newer program
 func (f *tokenizerFile) merge(r *jsonReader, index int) {
 	m := mergeEntry{index: index}
 	// The first merge says which form the list has; Hugging Face does not take a mixture either.
@@ -453,6 +485,10 @@ func (t *Tokenizer) addVocab(vocab []vocabEntry) (map[string]int32, error) {
 // addMerges fills the table of pairs. Both parts and the whole must be tokens, or encoding could make an id that does
 // not exist. A list without merges would load, and encode every byte by itself: five times the tokens, no message, and
 // a model that still answers, badly. That happened to others (a reader that knew one form of the list only).
+//
+//	["el", "xq"]             model.merges[17]: found "xq", expected a token of the vocabulary
+//	["el", "lo"], no ello    model.merges[17]: found "ello", expected the joined pair in the vocabulary
+//	["el", "lo"] again       model.merges[17]: found "el" and "lo" a second time, expected each pair once
 func (t *Tokenizer) addMerges(merges []mergeEntry, vocab []vocabEntry, ids map[string]int32) error {
 	if len(merges) == 0 && len(ids) > len(t.byteID) {
 		return &fieldError{"model.merges", fmt.Sprintf("found none, expected some for a vocabulary of %d tokens", len(ids))}
@@ -493,6 +529,10 @@ func (t *Tokenizer) addMerges(merges []mergeEntry, vocab []vocabEntry, ids map[s
 // addAdded stores the added tokens. Hugging Face gives an added token the id it has in the vocabulary, or else the next
 // free one after the vocabulary's size and the added tokens so far, and merely warns when the file says otherwise. A
 // file that means other ids than it gets is broken in one way or the other, so it is refused here.
+//
+//	vocab of 151643        0 … 151642
+//	<|endoftext|> 151643   the next: right
+//	<|im_start|>  151645   found 151645, expected 151644: in Hugging Face's hands every answer would end with another id
 func (t *Tokenizer) addAdded(added []addedEntry, ids map[string]int32) error {
 	t.added, t.special = map[string]int{}, map[int]bool{}
 	text := []byte(t.text)
@@ -540,7 +580,7 @@ func (t *Tokenizer) addAdded(added []addedEntry, ids map[string]int32) error {
 }
 
 // byteLetters is GPT-2's alphabet: the character that stands for each byte. Bytes that print in Latin-1 stand for
-// themselves; the other 68 are given U+0100, U+0101, … in order:
+// themselves; the other 68 (0x00 to 0x20, 0x7F to 0xA0, and 0xAD, the soft hyphen) are given U+0100, U+0101, … in order:
 //
 //	0x00 Ā   0x0A Ċ   0x20 Ġ   0x21 !   0x41 A   0x7E ~   0x7F ġ   0xAD Ń   0xC3 Ã   0xFF ÿ
 //
@@ -556,7 +596,8 @@ var byteLetters = sync.OnceValue(func() *[256]rune {
 	return letters
 })
 
-// letterBytes is the way back: the byte that each character below U+0144 stands for, or -1.
+// letterBytes is the way back: the byte that each character below U+0144 stands for, or -1. A space stands for none: the
+// byte 0x20 is spelled Ġ, so a token with a space in it is no byte-level spelling.
 var letterBytes = sync.OnceValue(func() *[256 + 68]int16 {
 	table := new([256 + 68]int16)
 	for i := range table {
