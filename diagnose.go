@@ -34,6 +34,7 @@ package qwen
 import (
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -116,6 +117,92 @@ func isStep(op string) bool {
 		}
 	}
 	return false
+}
+
+// The names that a recording may use for a place.
+var (
+	layerName    = regexp.MustCompile(`^model\.layers\.(\d{1,6})(?:\.(?:self_attn\.|mlp\.)?(\w+))?$`)
+	stateName    = regexp.MustCompile(`^hidden_states\.(\d{1,6})$`) // output_hidden_states=True
+	foreignName  = regexp.MustCompile(`^(?:(.*)\.)?((?:model\.)?(?:embed_tokens|layers\.\d+.*|norm)|lm_head)$`)
+	debuggerName = regexp.MustCompile(`^(.+?)_(outputs|inputs_args_0)$`)             // a module's output, or its input
+	debuggerMore = regexp.MustCompile(`_(outputs_|inputs_args_|inputs_kwargs_)\w+$`) // what else it writes: masks, cos and sin, …
+)
+
+// placeOf returns where the tensor of that name arises in a network of so many
+// layers. Besides the names of Trace it knows hidden_states.N, names with
+// something before "model." or without "model.", and those of transformers'
+// model debugger, X_outputs and X_inputs_args_0. With two layers:
+//
+//	model.layers.1.mlp.up_proj               layer 1, up_proj
+//	base_model.model.layers.1.mlp.up_proj    the same
+//	layers.1.mlp.up_proj_outputs             the same
+//	layers.1.self_attn.o_proj_inputs_args_0  layer 1, context: what o_proj reads
+//	hidden_states.0                          the embedding
+//	hidden_states.1                          layer 0, its output
+//	hidden_states.2                          not layer 1's output: after the final norm
+func placeOf(name string, layers int) (p place, ok bool) {
+	if n := stateName.FindStringSubmatch(name); n != nil {
+		switch i, _ := strconv.Atoi(n[1]); {
+		case i == 0: // before the first layer
+			return place{-1, "embed_tokens"}, true
+		case i < layers: // counted from 1, since 0 is the embedding
+			return place{i - 1, blockOutput}, true
+		default:
+			return place{layers, "norm"}, i == layers // taken after the final norm
+		}
+	}
+	input := false
+	if n := debuggerName.FindStringSubmatch(name); n != nil {
+		name, input = n[1], n[2] != "outputs"
+	}
+	n := foreignName.FindStringSubmatch(name)
+	if n == nil || strings.Contains(n[1], "layers.") { // a layer's own norm is not the final one
+		return p, false
+	}
+	if name = n[2]; name != "lm_head" {
+		name = "model." + strings.TrimPrefix(name, "model.")
+	}
+	switch name {
+	case "model.embed_tokens":
+		p = place{-1, "embed_tokens"}
+	case "model.norm":
+		p = place{layers, "norm"}
+	case "lm_head":
+		p = place{layers, "lm_head"}
+	default:
+		n := layerName.FindStringSubmatch(name)
+		if n == nil {
+			return p, false
+		}
+		p.op = n[2]
+		if p.layer, _ = strconv.Atoi(n[1]); p.op == "" {
+			p.op = blockOutput
+		}
+		if p.layer >= layers || p.name() != name || !isStep(p.op) {
+			return p, false
+		}
+	}
+	if input {
+		return inputOf(p, layers)
+	}
+	return p, true
+}
+
+// inputOf returns where what the module at p reads arises, if it has a name.
+func inputOf(p place, layers int) (place, bool) {
+	switch p.op {
+	case "o_proj":
+		return place{p.layer, "context"}, true
+	case "post_attention_layernorm":
+		return place{p.layer, "attn_residual"}, true
+	case "down_proj":
+		return place{p.layer, "gated"}, true
+	case "norm":
+		return place{layers - 1, blockOutput}, true
+	case blockOutput:
+		return place{p.layer - 1, blockOutput}, p.layer > 0
+	}
+	return p, false
 }
 
 // places returns every place of m, in the order of the data flow.

@@ -19,6 +19,17 @@ package qwen
 //		})
 //	})
 //
+// Call by call, where ↑ is the reader's position:
+//
+//	{"a": [1, 2]}
+//	↑                open steps into the object
+//	 ↑               entries reads the key and the colon, and calls field("a")
+//	      ↑          open steps into the array
+//	       ↑         element(0) reads 1
+//	          ↑      after a comma, element(1) reads 2
+//	           ↑     more finds ], one level up
+//	            ↑    more finds }, and behind it is the end of the document
+//
 // The first error stops the walk: from then on every method returns a zero value at once, so callers need no
 // error checks of their own. The error names the place: `model.merges[17]: found a number, expected a string`.
 //

@@ -194,7 +194,9 @@ func (f *tokenizerFile) read(r *jsonReader) {
 
 // fields reads an object and calls field for each of its keys, at the value. The keys in need, separated by spaces, must
 // all be there: a field that is left out may have a default in Hugging Face, and not the one that we want. The default
-// of add_prefix_space is true, and so is that of use_regex. The first of need that is missing is named.
+// of add_prefix_space is true, and so is that of use_regex. The first of need that is missing is named:
+//
+//	{"type": "Split", "behavior": "Isolated", …}    pre_tokenizer.pretokenizers[0]: found no field pattern, expected one
 func fields(r *jsonReader, need string, field func(key string)) {
 	missing := strings.Fields(need)
 	r.object(func(key string) {
@@ -448,7 +450,7 @@ func (t *Tokenizer) addVocab(vocab []vocabEntry) (map[string]int32, error) {
 		return nil, &fieldError{"model.vocab", "found no tokens, expected some"}
 	}
 	// One pass for the sizes, so that nothing grows while it is filled. A token's bytes are at most as many as those
-	// of its spelling. Byte 0 of text is not used: a span whose end is 0 is then one that no token has.
+	// of its spelling: a letter of one byte stands for one, and so does one of two, such as Ġ. Byte 0 of text is not used: a span whose end is 0 is then one that no token has.
 	//
 	//	text    · ! " # … l o w … e l l o …        spans[4791] = {start of "ello", end of it}
 	size, last := 1, int32(-1)

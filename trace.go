@@ -33,10 +33,19 @@ package qwen
 // and gated) are those where ports go wrong most often, so they are named here.
 //
 // The forward pass is not written twice for this: it calls see.step after each
-// step, and a nil Trace makes that a comparison with nil.
+// step, and a nil Trace makes that a comparison with nil. The smallest use
+// (ExampleModel_Trace shows what it prints):
+//
+//	m.Trace(ids, m.NewCache(), func(name string, shape []int, x []float32) {
+//		fmt.Println(name, shape)
+//	})
 //
 // A Recording is what such a function saw, here or elsewhere, as a safetensors
-// file has it: every intermediate under its name, and input_ids.
+// file has it: every intermediate under its name, and input_ids. Where in the network
+// each name belongs is for diagnose.go to say.
+//
+// And one look is always taken: a logit that is NaN makes Forward fail, and blame
+// says which weight is the reason.
 //
 // Reference: torch.nn.Module.register_forward_hook; transformers
 // model_debugging_utils.py, model_addition_debugger_context. testdata/trace.py
@@ -54,7 +63,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -126,8 +134,10 @@ func finite(v float32) bool { return !math.IsNaN(float64(v)) && !math.IsInf(floa
 // blame looks for the first weight, in the order of the forward pass, that is
 // not finite. If there is none the activations themselves have left the range of
 // float32, which a trace shows layer by layer.
+//
+//	qwen: not finite: weight model.layers.3.mlp.up_proj.weight: found NaN at element 17, expected a finite number
 func (m *Model) blame() error {
-	const piece = 1 << 16 // bytes: a tensor as float32 can be larger than the memory
+	const piece = 1 << 16 // bytes at a time: a tensor as float32 can be larger than the memory
 	for _, t := range m.tensors[:m.used] {
 		for at := 0; at < len(t.Data); at += piece {
 			x, err := Tensor{DType: t.DType, Data: t.Data[at:min(at+piece, len(t.Data))]}.Float32()
@@ -153,8 +163,11 @@ type Recording struct {
 }
 
 // Record runs tokens from an empty cache and returns every intermediate whose
-// name keep accepts; a nil keep accepts all. All of a 0.6B model are 4 MB a token,
-// and the probabilities of long texts much more: they grow with its square.
+// name keep accepts; a nil keep accepts all. They are many: in Qwen3-0.6B
+//
+//	a layer, but for probs    30 * 1024 numbers a token
+//	28 layers, and the logits 1.0 million numbers, 4 MB a token
+//	probs                     28 layers * 16 heads * seq * seq: 1.8 GB for 1,000 tokens
 func (m *Model) Record(tokens []int, keep func(name string) bool) (*Recording, error) {
 	r := &Recording{IDs: slices.Clone(tokens)}
 	err := m.Trace(tokens, m.NewCache(), func(name string, shape []int, x []float32) {
@@ -210,7 +223,9 @@ var groupNumber = regexp.MustCompile(`\$(\d+)`)
 
 // ReadRecording reads a recording: a safetensors file, or a folder of them, such
 // as transformers' model_addition_debugger_context(use_repr=False) writes, where
-// each file holds one tensor, "data", and has the name of its module.
+// each file holds one tensor, "data", and has the name of its module:
+//
+//	model.layers.0.mlp.up_proj_outputs.safetensors
 func ReadRecording(path string, renames ...Rename) (*Recording, error) {
 	files, err := []string{path}, error(nil)
 	info, err := os.Stat(path)
@@ -315,90 +330,4 @@ func numbers(t Tensor) ([]float32, error) {
 		x[i] = float32(math.Float64frombits(binary.LittleEndian.Uint64(t.Data[8*i:])))
 	}
 	return x, nil
-}
-
-// The names that a recording may use for a place.
-var (
-	layerName    = regexp.MustCompile(`^model\.layers\.(\d{1,6})(?:\.(?:self_attn\.|mlp\.)?(\w+))?$`)
-	stateName    = regexp.MustCompile(`^hidden_states\.(\d{1,6})$`) // output_hidden_states=True
-	foreignName  = regexp.MustCompile(`^(?:(.*)\.)?((?:model\.)?(?:embed_tokens|layers\.\d+.*|norm)|lm_head)$`)
-	debuggerName = regexp.MustCompile(`^(.+?)_(outputs|inputs_args_0)$`)             // a module's output, or its input
-	debuggerMore = regexp.MustCompile(`_(outputs_|inputs_args_|inputs_kwargs_)\w+$`) // what else it writes: masks, cos and sin, …
-)
-
-// placeOf returns where the tensor of that name arises in a network of so many
-// layers. Besides the names of Trace it knows hidden_states.N, names with
-// something before "model." or without "model.", and those of transformers'
-// model debugger, X_outputs and X_inputs_args_0. With two layers:
-//
-//	model.layers.1.mlp.up_proj               layer 1, up_proj
-//	base_model.model.layers.1.mlp.up_proj    the same
-//	layers.1.mlp.up_proj_outputs             the same
-//	layers.1.self_attn.o_proj_inputs_args_0  layer 1, context: what o_proj reads
-//	hidden_states.0                          the embedding
-//	hidden_states.1                          layer 0, its output
-//	hidden_states.2                          not layer 1's output: after the final norm
-func placeOf(name string, layers int) (p place, ok bool) {
-	if n := stateName.FindStringSubmatch(name); n != nil {
-		switch i, _ := strconv.Atoi(n[1]); {
-		case i == 0: // before the first layer
-			return place{-1, "embed_tokens"}, true
-		case i < layers: // counted from 1, since 0 is the embedding
-			return place{i - 1, blockOutput}, true
-		default:
-			return place{layers, "norm"}, i == layers // taken after the final norm
-		}
-	}
-	input := false
-	if n := debuggerName.FindStringSubmatch(name); n != nil {
-		name, input = n[1], n[2] != "outputs"
-	}
-	n := foreignName.FindStringSubmatch(name)
-	if n == nil || strings.Contains(n[1], "layers.") { // a layer's own norm is not the final one
-		return p, false
-	}
-	if name = n[2]; name != "lm_head" {
-		name = "model." + strings.TrimPrefix(name, "model.")
-	}
-	switch name {
-	case "model.embed_tokens":
-		p = place{-1, "embed_tokens"}
-	case "model.norm":
-		p = place{layers, "norm"}
-	case "lm_head":
-		p = place{layers, "lm_head"}
-	default:
-		n := layerName.FindStringSubmatch(name)
-		if n == nil {
-			return p, false
-		}
-		p.op = n[2]
-		if p.layer, _ = strconv.Atoi(n[1]); p.op == "" {
-			p.op = blockOutput
-		}
-		if p.layer >= layers || p.name() != name || !isStep(p.op) {
-			return p, false
-		}
-	}
-	if input {
-		return inputOf(p, layers)
-	}
-	return p, true
-}
-
-// inputOf returns where what the module at p reads arises, if it has a name.
-func inputOf(p place, layers int) (place, bool) {
-	switch p.op {
-	case "o_proj":
-		return place{p.layer, "context"}, true
-	case "post_attention_layernorm":
-		return place{p.layer, "attn_residual"}, true
-	case "down_proj":
-		return place{p.layer, "gated"}, true
-	case "norm":
-		return place{layers - 1, blockOutput}, true
-	case blockOutput:
-		return place{p.layer - 1, blockOutput}, p.layer > 0
-	}
-	return p, false
 }

@@ -57,10 +57,10 @@ var owners = map[string]string{
 	"Model.generate": "Model.Generate", "Options.check": "Model.Generate", "wholeCharacters": "textStream", "PrefillChunk": "Model.prefill",
 	"Model.ChatIDs": "Model.Chat",
 	// trace.go
-	"inputOf": "placeOf", "layerName": "placeOf", "stateName": "placeOf", "foreignName": "placeOf", "debuggerName": "placeOf", "debuggerMore": "placeOf",
 	"NewRecording": "Recording", "ReadRecording": "Recording", "ParseRenames": "Recording", "integers": "Recording", "numbers": "Recording",
 	"Recording.All": "Recording", "Model.Record": "Recording", "groupNumber": "Recording", "maxRecording": "Recording", "Rename": "Recording",
 	// diagnose.go
+	"inputOf": "placeOf", "layerName": "placeOf", "stateName": "placeOf", "foreignName": "placeOf", "debuggerName": "placeOf", "debuggerMore": "placeOf",
 	"place": "plain", "place.name": "plain", "parent": "plain", "blockOutput": "plain", "step": "plain", "steps": "plain", "isStep": "plain", "Model.places": "plain", "Model.shape": "plain",
 	"Model.norm": "plain", "Model.linear": "plain", "newPlain": "plain", "memoKey": "plain", "wide": "plain", "dotExact": "plain", "dotInOrder": "plain", "causal": "plain", "silu": "plain", "turn": "plain",
 	"precision": "yardstick", "inFloat64": "yardstick", "roundBF16": "yardstick", "roundF16": "yardstick", "noise": "yardstick", "precision.orSingle": "yardstick", "distance": "yardstick", "subject": "yardstick",
