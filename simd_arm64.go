@@ -3,7 +3,9 @@
 package qwen
 
 // The NEON kernel: the products of Linear and the scores of attention, which are
-// nearly all of the time. The rest is the generic kernel's.
+// nearly all of the time. The rest is the generic kernel's. Newer processors have a dot
+// product for BF16 (BFDOT), which takes activations in BF16 as well: it would round
+// them, and give other logits than float32 does.
 //
 // Next: simd_arm64.s
 

@@ -32,6 +32,8 @@ package qwen
 // Whatever could change an id and is not as above is refused by name. What cannot is accepted: trim_offsets, fuse_unk,
 // unknown fields inside the sections.
 //
+//	{"dictionary": {}}                              dictionary: found an unknown field, expected none
+//	{"added_tokens": [{"id": 0, "content": ""}]}    added_tokens[0].content: found 0 bytes, expected 1 to 512
 //	{"normalizer": {"type": "Lowercase"}}           normalizer.type: found "Lowercase", expected "NFC"
 //	{"truncation": {"max_length": 512}}             truncation: found a setting that changes the ids of a text, expected null
 //	{"decoder": {"type": "WordPiece"}}              decoder.type: found "WordPiece", expected "ByteLevel"
