@@ -922,7 +922,7 @@ func (m *mistake) sites(cone []place) (groups [][]string) {
 	return groups
 }
 
-// layers returns where in cone a group could go wrong: in every layer, and in
+// layersOf returns where in cone a group could go wrong: in every layer, and in
 // each one.
 func layersOf(ops []string, cone []place) (layers []int) {
 	for _, p := range cone {

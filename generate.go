@@ -63,6 +63,9 @@ type LogProb struct {
 
 // Chat answers a conversation: the messages in the model's chat template, then
 // Generate. The content of a message cannot forge a turn; see Tokenizer.EncodeChat.
+//
+// A Qwen3 model thinks first, in text between <think> and </think>, unless o.Thinking
+// points to false.
 func (m *Model) Chat(ctx context.Context, messages []Message, o Options) iter.Seq2[Token, error] {
 	return func(yield func(Token, error) bool) {
 		prompt, err := m.ChatIDs(messages, o)

@@ -23,7 +23,11 @@ import (
 type mistake struct {
 	cause string
 	// at lists where the mistake can be made: groups of steps that get it wrong
-	// together, "a b|c"; a + at the end also tries each step alone.
+	// together, and, if there is a +, each step before and behind it alone.
+	//
+	//	"a b|c"    a and b together; c
+	//	"a b+"     a and b together; a; b
+	//	"a b+c"    a and b together; a; b; c
 	at  string
 	run func(c *call) []float64 // the step gone wrong; nil if it cannot go wrong like this here
 	// tries are the constants c.value to run with. They are improved if fit says so.

@@ -93,7 +93,7 @@ type CompareOptions struct {
 	Ours      *Recording // compare this recording instead of the model's own run
 	Tolerance float64    // accept an own error up to this share of the tensor's largest number
 	Layers    []int      // judge only these layers
-	Op        string     // judge only this step: a name within the layer, self_attn or mlp
+	Op        string     // judge only this step: a name within the layer; self_attn, mlp or block as one
 }
 
 // Compare judges a recording of another implementation by the model m: which step

@@ -86,12 +86,13 @@ const (
 // A DType is the type of a tensor's numbers, by its name in the file.
 type DType string
 
-// The dtypes that weights may have here. A file may hold tensors of other types.
+// The dtypes that weights may have here, and that of ids in recordings. A file may
+// hold tensors of other types.
 const (
 	F32  DType = "F32"  // IEEE single precision
 	F16  DType = "F16"  // IEEE half precision: 5 bits of exponent, 10 of fraction
 	BF16 DType = "BF16" // the upper half of an F32: 8 bits of exponent, 7 of fraction
-	I64  DType = "I64"  // two's complement, for token ids in recordings
+	I64  DType = "I64"  // two's complement; no weight has it
 )
 
 // dtypeBits is the width of a number of each type that the format knows.

@@ -29,7 +29,7 @@ func setupBench(f *flag.FlagSet) func([]string) error {
 	prompt := f.Int("prompt", 512, "tokens of the prompt")
 	n := f.Int("n", 64, "tokens to decode")
 	depth := f.Int("depth", 0, "tokens already in the cache")
-	threads := f.Int("threads", 0, "`threads` to use (default: all cores)")
+	threads := f.Int("threads", 0, "use `N` threads (default: all cores)")
 	repeat := f.Int("repeat", 3, "runs, of which the median is reported")
 	asJSON := f.Bool("json", false, "print one JSON document")
 	return func(args []string) error {

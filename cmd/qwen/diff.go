@@ -13,7 +13,7 @@ func setupDiff(f *flag.FlagSet) func([]string) error {
 	ours := f.String("ours", "", "compare this `recording` with REFERENCE, instead of the model's own run; without -model nothing is computed")
 	rename := f.String("rename", "", "`file` with a JSON object of regular expressions and the names that replace what they match")
 	tolerance := f.Float64("tol", 0, "accept own errors up to this share of a tensor's largest number, and not only what rounding allows")
-	layer := f.Int("layer", -1, "judge only layer `N`, on the reference's input")
+	layer := f.Int("layer", 0, "judge only layer `N`, on the reference's input (default: all)")
 	op := f.String("op", "", "judge only this `step`, on the reference's input: q_proj, self_attn, mlp, block, ...")
 	page := f.String("html", "", "write a page with charts to this `file`")
 	asJSON := f.Bool("json", false, "print one JSON document")
@@ -41,7 +41,7 @@ func setupDiff(f *flag.FlagSet) func([]string) error {
 				return err
 			}
 			defer m.Close()
-			if *layer >= m.Config.Layers || *layer < 0 && given(f, "layer") {
+			if *layer >= m.Config.Layers || *layer < 0 {
 				return usageError(fmt.Sprintf("-layer %d, expected 0 to %d", *layer, m.Config.Layers-1))
 			}
 		}

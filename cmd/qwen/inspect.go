@@ -42,7 +42,7 @@ type inspection struct {
 
 func setupInspect(f *flag.FlagSet) func([]string) error {
 	load := modelFlag(f)
-	layer := f.Int("layer", -1, "only the tensors of layer `N`")
+	layer := f.Int("layer", 0, "only the tensors of layer `N` (default: all)")
 	asJSON := f.Bool("json", false, "print one JSON document")
 	return func(args []string) error {
 		if len(args) > 0 {
@@ -53,8 +53,11 @@ func setupInspect(f *flag.FlagSet) func([]string) error {
 			return err
 		}
 		defer m.Close()
-		if *layer >= m.Config.Layers || *layer < 0 && given(f, "layer") {
+		if *layer >= m.Config.Layers || *layer < 0 {
 			return usageError(fmt.Sprintf("-layer %d, expected 0 to %d", *layer, m.Config.Layers-1))
+		}
+		if !given(f, "layer") {
+			*layer = -1
 		}
 		doc, err := inspect(m, *layer)
 		if err != nil {

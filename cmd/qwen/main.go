@@ -151,7 +151,7 @@ func usage(w io.Writer) {
 }
 
 func (c command) help(w io.Writer, flags *flag.FlagSet) {
-	fmt.Fprintf(w, "qwen %s: %s\n\nusage: qwen %s [flags] %s\n", c.name, c.summary, c.name, c.args)
+	fmt.Fprintf(w, "qwen %s: %s\n\nusage: %s\n", c.name, c.summary, strings.TrimSpace("qwen "+c.name+" [flags] "+c.args))
 	flags.SetOutput(w)
 	flags.PrintDefaults()
 	fmt.Fprintln(w, "\nexamples:")

@@ -35,7 +35,7 @@ func newGenerateFlags(f *flag.FlagSet) generateFlags {
 		set: f, model: modelFlag(f),
 		system:    f.String("system", "", "system `message`"),
 		n:         f.Int("n", 1024, "most new tokens; 0: up to the context"),
-		threads:   f.Int("threads", 0, "`threads` to use (default: all cores)"),
+		threads:   f.Int("threads", 0, "use `N` threads (default: all cores)"),
 		temp:      f.Float64("temp", 0, "temperature; 0 is greedy (default: the model's own; greedy with -json)"),
 		topK:      f.Int("top-k", 0, "only the `k` likeliest tokens (default: the model's own)"),
 		topP:      f.Float64("top-p", 0, "only the likeliest tokens that sum to `p` (default: the model's own)"),
