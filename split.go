@@ -299,7 +299,6 @@ func contraction(text string, i int) int {
 	const longS = "ſ"  // two bytes
 	rest := text[i+1:] // behind the apostrophe
 	if len(rest) > 0 { // |0x20 makes capitals small; no other byte becomes one of these letters
-
 		switch rest[0] | 0x20 {
 		case 's', 't', 'm', 'd':
 			return i + 2

@@ -78,8 +78,8 @@ type Tokenizer struct {
 type span struct{ start, end uint32 }
 
 // Encode returns the ids of text, as many as its tokens: some four bytes of English each, one or two characters of
-// Chinese, one digit. Added tokens spelled in the text, special or not, become their ids, as in Hugging
-// Face's encode; to encode what a user wrote, see EncodeChat. It fails only for texts over 1 GiB.
+// Chinese, one digit. Added tokens spelled in the text, special or not, become their ids, as in Hugging Face's encode;
+// to encode what a user wrote, see EncodeChat. It fails only for texts over 1 GiB.
 func (t *Tokenizer) Encode(text string) ([]int, error) {
 	if err := checkSize(len(text)); err != nil {
 		return nil, err
@@ -123,9 +123,9 @@ func (t *Tokenizer) encode(ids []int, text string, accept func(id int) bool) []i
 }
 
 // Decode returns the bytes of all tokens, joined; special tokens as they are spelled: [9707, 1879] is "Hello world", the
-// space being part of the second token. An id that no token has adds
-// nothing. The result is valid UTF-8 if the ids are those of a text; a model may stop half-way through a character.
-// Hugging Face's decode(skip_special_tokens=False) is DecodeText.
+// space being part of the second token. An id that no token has adds nothing. The result is valid UTF-8 if the ids are
+// those of a text; a model may stop half-way through a character. Hugging Face's decode(skip_special_tokens=False) is
+// DecodeText.
 func (t *Tokenizer) Decode(ids []int) string {
 	var b strings.Builder
 	for _, id := range ids {
@@ -197,8 +197,8 @@ type symbolLink struct {
 	prev, next int32  // -1 at the ends
 }
 
-// A cachedPiece is a short piece and its ids: 48 bytes, so that a slot and its answer come with one look at memory. Most pieces of a text have been seen before; a slot holds the last one
-// whose hash led there.
+// A cachedPiece is a short piece and its ids: 48 bytes, so that a slot and its answer come with one look at memory. Most
+// pieces of a text have been seen before; a slot holds the last one whose hash led there.
 type cachedPiece struct {
 	lo, hi uint64 // the piece's bytes, zero-padded
 	size   uint8  // 0: empty slot

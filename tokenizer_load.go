@@ -452,7 +452,8 @@ func (t *Tokenizer) addVocab(vocab []vocabEntry) (map[string]int32, error) {
 		return nil, &fieldError{"model.vocab", "found no tokens, expected some"}
 	}
 	// One pass for the sizes, so that nothing grows while it is filled. A token's bytes are at most as many as those
-	// of its spelling: a letter of one byte stands for one, and so does one of two, such as Ġ. Byte 0 of text is not used: a span whose end is 0 is then one that no token has.
+	// of its spelling: a letter of one byte stands for one, and so does one of two, such as Ġ. Byte 0 of text is not
+	// used: a span whose end is 0 is then one that no token has.
 	//
 	//	text    · ! " # … l o w … e l l o …        spans[4791] = {start of "ello", end of it}
 	size, last := 1, int32(-1)

@@ -59,16 +59,22 @@ func setupDiff(f *flag.FlagSet) func([]string) error {
 				return err
 			}
 		}
-		if *asJSON {
-			err = printJSON(report)
-		} else {
-			_, err = os.Stdout.WriteString(report.String())
-		}
-		if err == nil && report.Verdict != "match" {
-			return exitStatus(exitDiffers)
-		}
-		return err
+		return printReport(report, *asJSON)
 	}
+}
+
+// printReport writes a report to stdout. Its exit status says whether it found
+// anything.
+func printReport(report *qwen.Report, asJSON bool) (err error) {
+	if asJSON {
+		err = printJSON(report)
+	} else {
+		_, err = os.Stdout.WriteString(report.String())
+	}
+	if err == nil && report.Verdict != "match" {
+		return exitStatus(exitDiffers)
+	}
+	return err
 }
 
 // readRenames reads the table of -rename; without a file there is none.

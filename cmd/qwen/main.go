@@ -142,6 +142,23 @@ func oneLine(s string) string {
 	return strings.Join(strings.Fields(strings.TrimPrefix(s, "qwen: ")), " ")
 }
 
+// clip cuts a text that may quote the input for a message.
+func clip(s string) string {
+	const most = 200 // bytes
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
+// readStdin reads all of stdin. A person who forgot the pipe is told what is going on.
+func readStdin() ([]byte, error) {
+	if isTerminal(os.Stdin) {
+		fmt.Fprintln(os.Stderr, "[reading from the terminal: Ctrl-D on an empty line ends it]")
+	}
+	return io.ReadAll(os.Stdin)
+}
+
 func usage(w io.Writer) {
 	fmt.Fprintln(w, "qwen runs Qwen2, Qwen2.5 and Qwen3 models.\n\nusage: qwen COMMAND [flags]   or   qwen PROMPT")
 	for _, c := range commands() {

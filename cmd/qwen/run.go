@@ -6,7 +6,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"runtime"
@@ -164,7 +163,7 @@ func parseIDs(s string) (ids []int, err error) {
 // promptIDs encodes a prompt; "-" stands for stdin.
 func promptIDs(m *qwen.Model, prompt, system string, raw bool, o qwen.Options) ([]int, error) {
 	if prompt == "-" {
-		all, err := io.ReadAll(os.Stdin)
+		all, err := readStdin()
 		if err != nil {
 			return nil, err
 		}
@@ -211,9 +210,9 @@ func answer(m *qwen.Model, ids []int, o qwen.Options, asJSON bool) error {
 			r.Finish = t.Finish
 		}
 		if t.LogProbs != nil {
-			var step []logProb
-			for _, p := range t.LogProbs {
-				step = append(step, logProb{p.ID, p.LogProb})
+			step := make([]logProb, len(t.LogProbs))
+			for i, p := range t.LogProbs {
+				step[i] = logProb(p)
 			}
 			r.LogProbs = append(r.LogProbs, step)
 		}
@@ -232,20 +231,31 @@ func answer(m *qwen.Model, ids []int, o qwen.Options, asJSON bool) error {
 	r.Text = text.String()
 	r.PrefillTPS = rate(len(ids), first.Sub(start))
 	r.DecodeTPS = rate(len(r.IDs)-1, time.Since(first))
-	if asJSON {
-		if err := printJSON(r); err != nil {
-			return err
-		}
-	} else if m.Tokenizer == nil {
-		fmt.Println(strings.Trim(fmt.Sprint(r.IDs), "[]"))
-	} else if !strings.HasSuffix(r.Text, "\n") {
-		fmt.Println()
+	if err := r.finish(asJSON, m.Tokenizer != nil); err != nil {
+		return err
 	}
 	if interrupted {
 		return exitStatus(exitInterrupted)
 	}
 	return nil
 }
+
+// finish prints what has not been printed as it came: the document, the ids of a
+// model without text, the end of the last line.
+func (r runResult) finish(asJSON, hasText bool) error {
+	switch {
+	case asJSON:
+		return printJSON(r)
+	case !hasText:
+		printIDs(r.IDs)
+	case !strings.HasSuffix(r.Text, "\n"):
+		fmt.Println()
+	}
+	return nil
+}
+
+// printIDs writes ids as parseIDs reads them.
+func printIDs(ids []int) { fmt.Println(strings.Trim(fmt.Sprint(ids), "[]")) }
 
 // rate is n per second, 0 where nothing was measured.
 func rate(n int, d time.Duration) float64 {

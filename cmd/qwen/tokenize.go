@@ -5,9 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"os"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/bc1a8f18/qwen"
@@ -57,7 +54,7 @@ func setupTokenize(f *flag.FlagSet) func([]string) error {
 		if err != nil {
 			return err
 		}
-		input, err := io.ReadAll(os.Stdin)
+		input, err := readStdin()
 		if err != nil {
 			return err
 		}
@@ -76,7 +73,7 @@ func setupTokenize(f *flag.FlagSet) func([]string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Println(strings.Trim(fmt.Sprint(ids), "[]"))
+		printIDs(ids)
 		return nil
 	}
 }
@@ -129,15 +126,6 @@ func readInput(input []byte, v any, expected string) error {
 		return fmt.Errorf("stdin: %s, expected %s", clip(err.Error()), expected)
 	}
 	return nil
-}
-
-// clip cuts a text that may quote the input for a message.
-func clip(s string) string {
-	const most = 200 // bytes
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 // findNull looks for a null where none may be, and says where.
@@ -193,7 +181,7 @@ func setupRender(f *flag.FlagSet) func([]string) error {
 		default:
 			return usageError(fmt.Sprintf("-template %q, expected qwen2.5 or qwen3", *name))
 		}
-		input, err := io.ReadAll(os.Stdin)
+		input, err := readStdin()
 		if err != nil {
 			return err
 		}
