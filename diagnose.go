@@ -25,6 +25,15 @@ package qwen
 // as it can be, in float64: the fast path's roundings do not count as errors of
 // the reference, and the tests hold the fast path against it.
 //
+// The words for it:
+//
+//	place      where an intermediate arises: q_rope of layer 3
+//	step       how it is made of others; a call is one step being run at one place
+//	patch      a mistake made in some steps, of one layer or of all, with its constant
+//	run        calls that share a rounding and a patch, or have none
+//	subject    a tensor of the reference to be judged; its cone is the steps that made it
+//	yardstick  how far rounding alone may lead
+//
 // Numerics: how much an honest engine may be off is not guessed but tried. Each
 // step is also run with every result rounded to float32 and every sum added up
 // in order; the distance of that from float64 is the yardstick (see noise).

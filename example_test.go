@@ -199,3 +199,28 @@ func ExampleModel_Trace() {
 	// model.layers.0.mlp.down_proj [3 160]
 	// model.layers.0 [3 160]
 }
+
+// Text to ids and back. A token is a piece of text as it stood in what the
+// vocabulary was made of; spaces belong to the word behind them.
+func ExampleTokenizer_Encode() {
+	t, err := qwen.LoadTokenizerFS(tiny.FS)
+	if err != nil {
+		log.Fatal(err)
+	}
+	ids, err := t.Encode("What does RMSNorm do?<|im_end|>")
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, id := range ids {
+		fmt.Printf("%d %q\n", id, t.Decode([]int{id}))
+	}
+	fmt.Printf("%q\n", t.Decode(ids))
+	// Output:
+	// 280 "What"
+	// 283 " does"
+	// 673 " RMSNorm"
+	// 267 " do"
+	// 30 "?"
+	// 2536 "<|im_end|>"
+	// "What does RMSNorm do?<|im_end|>"
+}
