@@ -67,7 +67,7 @@ func NewMatrix(x []float32, rows int) Matrix {
 	return Matrix{F32, rows, len(x) / rows, data}
 }
 
-// Row returns row r as float32, [Cols].
+// Row returns row r as float32, [Cols]. Panics if there is no such row.
 func (w Matrix) Row(r int) []float32 {
 	row := make([]float32, w.Cols)
 	w.rowTo(row, r)

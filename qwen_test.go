@@ -262,6 +262,7 @@ func TestWriteSafetensors(t *testing.T) {
 		c.equal("a tensor of float32", tensors[0], Tensor{"b\"", F32, []int{2, 1}, []byte{0, 0, 0x80, 0x3f, 0, 0, 0, 0xc0}})
 		c.equal("no numbers", len(NewTensor("", nil, 0).Data), 0)
 		c.panics("numbers that do not fill the shape", "NewTensor: x: 2 numbers for shape [3]", func() { NewTensor("x", []float32{1, 2}, 3) })
+		c.panics("a shape below 0", "NewTensor: x: 1 numbers for shape [-1 -1]", func() { NewTensor("x", []float32{1}, -1, -1) })
 
 		var out bytes.Buffer
 		c.must(WriteSafetensors(&out, tensors, map[string]string{"z": "1", "a": "é\n"}))

@@ -131,11 +131,7 @@ func (t Tensor) Float32() ([]float32, error) {
 // NewTensor returns x as an F32 tensor. Panics if shape does not have len(x)
 // elements.
 func NewTensor(name string, x []float32, shape ...int) Tensor {
-	n := 1
-	for _, d := range shape {
-		n *= d
-	}
-	if n != len(x) {
+	if size, ok := byteSize(shape, F32); !ok || size != uint64(4*len(x)) {
 		panic(fmt.Sprintf("qwen: NewTensor: %s: %d numbers for shape %v", name, len(x), shape))
 	}
 	return Tensor{name, F32, shape, NewMatrix(x, max(1, len(x))).Data}
