@@ -629,3 +629,266 @@ func TestFingerprint(t *testing.T) {
 		t.Errorf("%d numbers are not finite, want 3", n)
 	}
 }
+
+// toyComparison judges steps made here: each makes the one number 8, and the number of
+// a mistake's constant with a mistake. A rounding adds 1/4.
+func toyComparison(ops ...string) (k *comparison, subjectOf func(layer int, op string, want float64) *subject) {
+	p, a := toy([]float64{8}, nil)
+	for _, op := range ops {
+		p.steps[op] = p.steps[a.ops[0]]
+	}
+	k = &comparison{plain: p, rows: map[*subject]*TensorReport{}, report: &Report{}}
+	return k, func(layer int, op string, want float64) *subject {
+		at := place{layer, op}
+		s := &subject{place: at, name: at.name(), want: []float64{want}, width: 1, prec: toyPrecision, cone: []place{at}}
+		k.measure(s, []float64{8}, toyPrecision)
+		k.subjects, k.rows[s] = append(k.subjects, s), &TensorReport{Name: s.name, Status: "ok"}
+		return s
+	}
+}
+
+// toyFinding is a mistake in some of those steps.
+func toyFinding(value float64, layer int, ops ...string) finding {
+	m := &mistake{cause: fmt.Sprint(value), run: func(c *call) []float64 {
+		return c.each([]float64{c.value()}, func(v float64) float64 { return v })
+	}}
+	return finding{patch: patch{m, ops, layer, value}}
+}
+
+// TestMostConsistent asks findings what they say of the same layer's other tensors.
+func TestMostConsistent(t *testing.T) {
+	defer answers(t, "Compare")()
+	for _, tt := range []struct {
+		name  string
+		found []finding
+		want  int
+	}{
+		{"one", []finding{toyFinding(1, 0, "a")}, 0},
+		{"nothing else is known", []finding{toyFinding(1, 0, "a"), toyFinding(2, 0, "a")}, 0},
+		{"wrong of another", []finding{toyFinding(1, 0, "a", "one"), toyFinding(2, 0, "a")}, 1},
+		{"right of another", []finding{toyFinding(2, 0, "a"), toyFinding(2, 0, "a", "two")}, 1},
+		{"as far off as rounding goes", []finding{toyFinding(2, 0, "a"), toyFinding(2.25, 0, "a", "two")}, 1},
+		{"a little farther", []finding{toyFinding(2, 0, "a"), toyFinding(2.26, 0, "a", "two")}, 0},
+		{"right of one, wrong of one", []finding{toyFinding(2, 0, "a", "two", "three"), toyFinding(2, 0, "a", "two")}, 1},
+		{"right of one, wrong of two", []finding{toyFinding(2, 0, "a", "two", "three", "four"), toyFinding(9, 0, "a")}, 1},
+		{"as right", []finding{toyFinding(2, 0, "a", "two"), toyFinding(3, 0, "a", "three")}, 0},
+		{"another layer", []finding{toyFinding(2, 0, "a"), toyFinding(2, everyLayer, "a", "far")}, 0},
+		{"another layer, wrong", []finding{toyFinding(1, everyLayer, "a", "far"), toyFinding(2, 0, "a")}, 0},
+		{"of another shape", []finding{toyFinding(1, 0, "a", "shapeless"), toyFinding(2, 0, "a")}, 0},
+		{"not judged", []finding{toyFinding(1, 0, "a", "unjudged"), toyFinding(2, 0, "a")}, 0},
+		{"itself", []finding{toyFinding(1, 0, "a"), toyFinding(7, 0, "a")}, 0},
+	} {
+		k, holds := toyComparison("one", "two", "three", "four", "far", "shapeless", "unjudged")
+		s := holds(0, "a", 7)
+		holds(0, "one", 8)
+		holds(0, "two", 2)
+		holds(0, "three", 3)
+		holds(0, "four", 4)
+		holds(1, "far", 2)
+		holds(0, "shapeless", 2).want = nil
+		holds(0, "unjudged", 2).cone = nil
+		if got := k.mostConsistent(s, tt.found); got.cause != tt.found[tt.want].cause || fmt.Sprint(got.ops) != fmt.Sprint(tt.found[tt.want].ops) {
+			t.Errorf("%s: got %s of %s, want number %d", tt.name, got.cause, got.ops, tt.want)
+		}
+	}
+}
+
+// TestPrecisionLevel has recordings of which some tensors are rounded.
+func TestPrecisionLevel(t *testing.T) {
+	defer answers(t, "Compare")()
+	for _, tt := range []struct {
+		single, brain, half int // tensors of each precision
+		level               precision
+	}{
+		{3, 0, 0, inFloat32}, {1, 2, 0, inBF16}, {2, 2, 0, inFloat32}, {1, 0, 2, inF16}, {2, 0, 2, inFloat32}, {0, 2, 2, inFloat32}, {1, 2, 1, inFloat32}, {0, 3, 2, inBF16}, {0, 2, 3, inF16}, {0, 0, 0, inFloat32},
+	} {
+		k := &comparison{}
+		low := map[string]int{}
+		for prec, n := range map[*precision]int{&inFloat32: tt.single, &inBF16: tt.brain, &inF16: tt.half} {
+			for range n {
+				low[prec.cause]++
+				k.subjects = append(k.subjects, &subject{place: place{0, "q_proj"}, prec: *prec})
+			}
+		}
+		k.subjects = append(k.subjects, &subject{place: place{-1, "embed_tokens"}, prec: inFloat32})
+		k.setLevel(low)
+		if k.level.cause != tt.level.cause {
+			t.Errorf("%+v: got %q, want %q", tt, k.level.cause, tt.level.cause)
+		}
+		for _, s := range k.subjects {
+			switch {
+			case s.op == "embed_tokens" && s.prec.cause != "":
+				t.Errorf("%+v: the embedding is judged by %s", tt, s.prec.cause)
+			case s.op != "embed_tokens" && (s.prec.unit < tt.level.unit || s.prec.cause == "" && tt.level.cause != ""):
+				t.Errorf("%+v: a tensor is judged by %q", tt, s.prec.cause)
+			}
+		}
+	}
+}
+
+// TestAccepted has an own error on either side of what needs an explanation.
+func TestAccepted(t *testing.T) {
+	defer answers(t, "Compare")()
+	for _, tt := range []struct {
+		want, tolerance float64
+		accepted        bool
+	}{{8, 0, true}, {8.25, 0, true}, {8.26, 0, false}, {10, 0.2, true}, {10, 0.19, false}, {4, 1, true}} {
+		k, holds := toyComparison()
+		k.Tolerance = tt.tolerance
+		if got := k.accepted(holds(0, "a", tt.want)); got != tt.accepted {
+			t.Errorf("%+v: got %v", tt, got)
+		}
+	}
+}
+
+// TestPrecisionVerdict says whether bits were cut off, by the mean of all tensors.
+func TestPrecisionVerdict(t *testing.T) {
+	defer answers(t, "Compare")()
+	const rounded, cut = "rounding to float16 explains every difference (2 tensors); nothing else is wrong", "; the errors all point towards zero, as if bits were cut off and not rounded"
+	for _, tt := range []struct {
+		a, b   Number
+		detail string
+	}{{0, 0, rounded}, {1, 0, rounded}, {1, 0.02, rounded + cut}, {0.6, 0.6, rounded + cut}, {-1, -1, rounded}, {1, 1, rounded + cut}} {
+		k, holds := toyComparison()
+		a, b := holds(0, "a", 7), holds(1, "a", 6)
+		k.rows[a].Bias, k.rows[b].Bias = tt.a, tt.b
+		k.rows[a].OwnRelative, k.rows[b].OwnRelative = 0.5, 0.25
+		k.precision([]*subject{a, b}, inF16)
+		r := k.report
+		if r.Verdict != "precision" || *r.First != a.name || *r.Cause != "f16-rounding" || r.Detail != tt.detail || r.Residual != 0.5 || k.rows[a].Status != "broken" || k.rows[b].Status != "broken" {
+			t.Errorf("%v, %v: got %s", tt.a, tt.b, r)
+		}
+	}
+}
+
+// TestCoarseRounding has steps whose results are all that is known, and roundings
+// inside of them.
+func TestCoarseRounding(t *testing.T) {
+	defer answers(t, "Compare")()
+	const yard = 1.5 * 0x1p-9 // of 1: half a unit, and one unit of itself
+	for _, tt := range []struct {
+		want  []float64
+		cause string
+	}{
+		{[]float64{1 + yard}, "bf16-rounding"},
+		{[]float64{1 + yard/8}, "f16-rounding"}, // the finer one is enough
+		{[]float64{1 + 3*yard}, ""},
+		{[]float64{1 + 2.4*yard}, "bf16-rounding"},
+		{[]float64{1 + 2.6*yard}, ""},
+		{[]float64{1 + yard, 1 - yard}, "bf16-rounding"},
+		{[]float64{1 + yard, 1 + 3*yard}, ""},
+		{[]float64{1 + 3*yard, 1 + yard}, ""},
+		{[]float64{1 + yard, 1}, "bf16-rounding"},
+		{[]float64{1 + yard, 1, 1}, ""}, // most have nothing to explain
+		{[]float64{1 + 0.06*yard/8}, "f16-rounding"},
+		{[]float64{1 + 0.04*yard/8}, ""},
+	} {
+		k, holds := toyComparison()
+		k.steps["a"] = func(c *call) []float64 { return []float64{1} }
+		var broken []*subject
+		for i, w := range tt.want {
+			broken = append(broken, holds(i, "a", w))
+		}
+		if prec, ok := k.coarseRounding(broken); prec.cause != tt.cause || ok != (tt.cause != "") {
+			t.Errorf("%v: got %q, %v, want %q", tt.want, prec.cause, ok, tt.cause)
+		}
+	}
+}
+
+// TestThetaOrWidth has frequencies that another theta makes, or another width.
+func TestThetaOrWidth(t *testing.T) {
+	defer answers(t, "Compare")()
+	m := &Model{Config: Config{HeadDim: 10, RoPE: RoPEConfig{Type: "default", Theta: 1e6}}}
+	for _, tt := range []struct {
+		theta float64
+		kind  string
+		cause string
+		value float64
+		says  string
+	}{
+		{1e4, "default", "rope-theta", 1e4, "theta is 10000, or the frequencies are made for heads of 15: these are the same numbers"},
+		{2e4, "default", "rope-theta", 2e4, "theta is %.6g"},
+		{1e4, "yarn", "rope-theta", 1e4, "theta is %.6g"},
+		{1e3, "default", "rope-theta", 1e3, "theta is 1000, or the frequencies are made for heads of 20: these are the same numbers"},
+		{math.Pow(1e6, 10./18), "default", "rope-dim", 18, "theta is 2154.43, or the frequencies are made for heads of 18: these are the same numbers"},
+		{math.Pow(1e6, 10./(18*1.0019)), "default", "rope-dim", 18, "theta is 2123.3, or the frequencies are made for heads of 18: these are the same numbers"},
+		{math.Pow(1e6, 10./(18*1.0021)), "default", "rope-theta", math.Pow(1e6, 10./(18*1.0021)), "theta is %.6g"},
+		{math.Pow(1e6, 10./(18/1.0019)), "default", "rope-dim", 18, "theta is 2186.08, or the frequencies are made for heads of 18: these are the same numbers"},
+		{math.Pow(1e6, 10./(18/1.0021)), "default", "rope-theta", math.Pow(1e6, 10./(18/1.0021)), "theta is %.6g"},
+	} {
+		k := &comparison{m: m, plain: &plain{m: m}}
+		k.m.Config.RoPE.Type = tt.kind
+		f := k.thetaOrWidth(finding{patch: patch{mistakeOf("rope-theta"), []string{"q_rope"}, 0, tt.theta}})
+		if f.cause != tt.cause || f.value != tt.value || f.mistake.says != tt.says || f.number() == nil {
+			t.Errorf("%g: got %s %g, %q, want %s %g, %q", tt.theta, f.cause, f.value, f.mistake.says, tt.cause, tt.value, tt.says)
+		}
+	}
+	if m := mistakeOf("rope-theta"); m.says != "theta is %.6g" || m.fit != byFactor {
+		t.Errorf("the known mistake has changed: %+v", m)
+	}
+}
+
+// TestGuessHead has logits that have more or less to do with the tied head's.
+func TestGuessHead(t *testing.T) {
+	defer answers(t, "Compare")()
+	for _, tt := range []struct {
+		want  []float64 // of logits 3, 4
+		tied  bool
+		op    string
+		steps int
+		ok    bool
+	}{
+		{[]float64{4, -3}, true, "lm_head", 1, true},
+		{[]float64{4, -3}, false, "lm_head", 1, false},
+		{[]float64{4, -3}, true, "lm_head", 2, false},
+		{[]float64{4, -3}, true, "norm", 1, false},
+		{[]float64{3, 4}, true, "lm_head", 1, false},
+		{[]float64{-30, -40}, true, "lm_head", 1, false},
+		{[]float64{3 * 0.49 * 7, 4 * 0.49 * 7}, true, "lm_head", 1, false},
+		{[]float64{0.49*3 + 0.872*4, 0.49*4 - 0.872*3}, true, "lm_head", 1, true},
+		{[]float64{-0.49*3 + 0.872*4, -0.49*4 - 0.872*3}, true, "lm_head", 1, true},
+		{[]float64{0.51*3 + 0.86*4, 0.51*4 - 0.86*3}, true, "lm_head", 1, false},
+		{[]float64{-0.51*3 + 0.86*4, -0.51*4 - 0.86*3}, true, "lm_head", 1, false},
+	} {
+		k, _ := toyComparison()
+		k.m = &Model{Config: Config{TieEmbeddings: tt.tied}}
+		k.steps[tt.op] = func(c *call) []float64 { return []float64{3, 4} }
+		s := &subject{place: place{2, tt.op}, want: tt.want, cone: make([]place, tt.steps), own: distance{max: 5}}
+		f, ties, ok := k.guessHead(s)
+		if ok != tt.ok || ties != nil || ok && (f.cause != "head-not-tied" || f.residual.max != 5 || f.number() != nil || f.layer != 2 || !slices.Equal(f.ops, []string{"lm_head"})) {
+			t.Errorf("%+v: got %v, %+v", tt, ok, f)
+		}
+	}
+}
+
+// TestStatuses has a tensor that is wrong, and others before and after it that differ
+// by more or less than an error that is handed on.
+func TestStatuses(t *testing.T) {
+	defer answers(t, "Compare")()
+	m, _ := openTiny(t, "qwen3-tiny", "qwen3-tiny/trace.safetensors")
+	k := &comparison{m: m, plain: newPlain(m, nil), rows: map[*subject]*TensorReport{}, report: &Report{}}
+	k.Layers = []int{-1, 0}
+	for _, tt := range []struct {
+		op, status string
+		off        Number
+	}{
+		{"input_layernorm", "ok", 1}, {"q_proj", "broken", 1}, {"k_proj", "ok", 1.99e-5}, {"k_proj", "ok", 2.01e-5}, {"v_proj", "shape", 1}, {"q_norm", "ok", none}, {"o_proj", "broken", 1}, {blockOutput, "ok", 3.9e-5},
+	} {
+		at := place{0, tt.op}
+		s := &subject{place: at, name: at.name(), own: distance{size: 2}}
+		k.subjects, k.rows[s] = append(k.subjects, s), &TensorReport{Name: tt.op, Status: tt.status, MaxAbs: tt.off}
+	}
+	k.finish()
+	var got []string
+	for _, x := range k.report.Tensors {
+		if x.Status != "missing" {
+			got = append(got, x.Name+" "+x.Status)
+		} else if p, ok := placeOf(x.Name, 2); !ok || p.layer > 0 || x.Worst == nil || !math.IsNaN(float64(x.MaxAbs+x.RMS+x.Relative+x.Cosine+x.OwnMaxAbs+x.OwnRelative+x.OwnExcess+x.Bias)) {
+			t.Errorf("missing: %+v", x)
+		}
+	}
+	want := []string{"input_layernorm ok", "q_proj broken", "k_proj ok", "k_proj inherited", "v_proj shape", "q_norm ok", "o_proj broken", "output inherited"}
+	if !slices.Equal(got, want) || len(k.report.Tensors) != 1+19+1 || k.report.Tensors[0].Name != "model.embed_tokens" || k.report.Tensors[0].Status != "missing" {
+		t.Errorf("got %s of %d\nwant %s", got, len(k.report.Tensors), want)
+	}
+}

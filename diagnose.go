@@ -609,38 +609,41 @@ func (c *call) project(x []float64) []float64 {
 	return c.linear(x, w, bias)
 }
 
-// linear is x·wᵀ + bias. A run that rounds adds up in float32, from first to last.
+// linear is x·wᵀ + bias.
 func (c *call) linear(x []float64, w Matrix, bias []float32) []float64 {
 	seq := len(x) / w.Cols
 	y := make([]float64, seq*w.Rows)
-	low := make([]float32, len(x))
-	for i, v := range x {
-		low[i] = float32(v)
-	}
 	parallel(w.Rows, 16, func(from, to int) {
-		row, full := make([]float32, w.Cols), make([]float64, w.Cols)
+		stored, row := make([]float32, w.Cols), make([]float64, w.Cols)
 		for r := from; r < to; r++ {
-			w.rowTo(row, r)
+			w.rowTo(stored, r)
+			for i, v := range stored {
+				row[i] = c.r(float64(v))
+			}
 			b := 0.0
 			if bias != nil {
 				b = c.r(float64(bias[r]))
 			}
-			for i, v := range row {
-				if c.prec.round != nil {
-					v = float32(c.prec.round(float64(v)))
-				}
-				row[i], full[i] = v, float64(v)
-			}
-			for t := 0; t < seq; t++ {
-				if c.prec.round == nil {
-					y[t*w.Rows+r] = dotExact(full, x[t*w.Cols:]) + b
-				} else {
-					y[t*w.Rows+r] = c.r(c.r(float64(dotInOrder(row, low[t*w.Cols:]))) + b)
-				}
+			for t := range seq {
+				y[t*w.Rows+r] = c.r(c.r(c.dot(row, x[t*w.Cols:])) + b)
 			}
 		}
 	})
 	return y
+}
+
+// dot is Σ a[i]*b[i]. A run that rounds adds up in float32, one number after the
+// other: of all the usual ways to add up it loses most.
+func (c *call) dot(a, b []float64) float64 {
+	if c.prec.round == nil {
+		return dotExact(a, b)
+	}
+	b = b[:len(a)]
+	var sum float32
+	for i, v := range a {
+		sum += float32(v * b[i])
+	}
+	return float64(sum)
 }
 
 // dotExact is Σ a[i]*b[i] in float64.
@@ -658,16 +661,6 @@ func dotExact(a, b []float64) float64 {
 		s0 += a[i] * b[i]
 	}
 	return s0 + s1 + s2 + s3
-}
-
-// dotInOrder is Σ a[i]*b[i] in float32, one number after the other: of all the
-// usual ways to add up it loses most.
-func dotInOrder(a, b []float32) (sum float32) {
-	b = b[:len(a)]
-	for i, v := range a {
-		sum += float32(v * b[i])
-	}
-	return sum
 }
 
 // A turn says how one number of a head is made by the rotation:
@@ -753,18 +746,6 @@ func (c *call) attend(q, k []float64, scale float64, sees func(t, s int) bool, k
 	return probs
 }
 
-// dot is one dot product in this run's precision.
-func (c *call) dot(a, b []float64) float64 {
-	if c.prec.round == nil {
-		return dotExact(a, b)
-	}
-	var sum float32
-	for i, v := range a {
-		sum += float32(v * b[i])
-	}
-	return float64(sum)
-}
-
 // mix returns the values mixed by the probabilities, [seq, heads, headDim].
 func (c *call) mix(probs, v []float64, kvHead func(h int) int) []float64 {
 	cfg, seq := c.m.Config, len(c.ids)
@@ -803,7 +784,14 @@ type subject struct {
 	prec  precision // how the reference was rounded, as its numbers show
 	cone  []place   // the steps that made it, back to what is recorded
 	own   distance
-	ruler yardstick // how far own may be
+	ruler yardstick // of own
+}
+
+// measure sets the subject's own error: y is its step in float64, and how far it may
+// be off is tried by rounding to prec.
+func (p *plain) measure(s *subject, y []float64, prec precision) {
+	s.ruler = noise(y, p.run(prec, nil).compute(s.place), s.width, prec)
+	s.own = s.ruler.distance(y, s.want)
 }
 
 // A yardstick is how far each number of an intermediate may be off by rounding:
@@ -872,10 +860,10 @@ func (s yardstick) distance(got, want []float64) distance {
 	return d
 }
 
-// try runs the subject's step with a mistake, in the given precision; ok is false
-// if the mistake cannot be made there.
-func (p *plain) try(s *subject, a patch, prec precision) (y []float64, ok bool) {
-	r := p.run(prec, &a)
+// try runs the subject's step with a mistake, or none, in the given precision; ok is
+// false if the mistake cannot be made there.
+func (p *plain) try(s *subject, a *patch, prec precision) (y []float64, ok bool) {
+	r := p.run(prec, a)
 	r.subject = s
 	y = r.compute(s.place)
 	return y, !r.bad && len(y) == len(s.want)
@@ -979,6 +967,12 @@ func leftover(prec precision) float64 {
 	return 0.2
 }
 
+// A start is a constant to begin with, and how far the subject is from its step with
+// that in it, by the yardstick of the step done right.
+type start struct{ value, yards float64 }
+
+func closer(a, b start) int { return compareFloat(a.yards, b.yards) }
+
 // fitted finds the constant with which a reproduces the subject best, and says
 // whether it then does so to rounding.
 func (p *plain) fitted(s *subject, a patch) (f finding, ok bool) {
@@ -986,49 +980,64 @@ func (p *plain) fitted(s *subject, a patch) (f finding, ok bool) {
 	if a.tries != nil {
 		values = a.tries(p.callOf(s, a))
 	}
-	type tried struct {
-		value float64
-		distance
-	}
-	var all []tried
+	var starts []start
 	for _, v := range values {
-		a.value = v
-		if y, ok := p.try(s, a, inFloat64); ok {
-			all = append(all, tried{v, s.ruler.distance(y, s.want)})
+		if yards, ok := p.yards(s, a.with(v)); ok {
+			starts = append(starts, start{v, yards})
 		}
 	}
-	if len(all) == 0 {
+	if len(starts) == 0 {
 		return f, false
 	}
-	slices.SortStableFunc(all, func(a, b tried) int { return compareFloat(a.yards, b.yards) })
-	best := all[0]
+	slices.SortStableFunc(starts, closer)
 	if a.fit == byFactor || a.fit == byStep {
-		for _, start := range all[:min(2, len(all))] {
-			a.value = start.value
-			if v, d := p.improve(s, a, start.distance); d.yards < best.yards {
-				best = tried{v, d}
-			}
+		starts = starts[:min(2, len(starts))]
+		for i := range starts {
+			starts[i] = p.improve(s, a, starts[i])
 		}
+		best := slices.MinFunc(starts, closer)
+		starts[0] = start{p.nice(s, a, best), best.yards}
 	}
-	if !(best.yards <= leftover(s.prec)*s.own.yards) {
-		return f, false
-	}
-	a.value = best.value
-	if a.fit == byFactor || a.fit == byStep {
-		a.value = p.nice(s, a, best.distance)
-	}
-	y, _ := p.try(s, a, inFloat64)
-	z, _ := p.try(s, a, s.prec.orSingle())
-	d := noise(y, z, s.width, s.prec.orSingle()).distance(y, s.want)
-	return finding{patch: a, residual: d}, d.excess <= 1
+	f.patch = a.with(starts[0].value)
+	f.residual, ok = p.reproduces(s, f.patch)
+	return f, ok
 }
 
-// orSingle is the precision to try roundings with.
-func (p precision) orSingle() precision {
-	if p.round == nil {
-		return inFloat32
+// with is the same mistake with another constant.
+func (a patch) with(value float64) patch {
+	a.value = value
+	return a
+}
+
+// yards is how far the subject is from its step with a mistake in it.
+func (p *plain) yards(s *subject, a patch) (yards float64, ok bool) {
+	y, ok := p.try(s, &a, inFloat64)
+	if !ok {
+		return 0, false
 	}
-	return p
+	return s.ruler.distance(y, s.want).yards, true
+}
+
+// reproduces says whether the mistake with its constant explains the subject: it
+// leaves little of the error, and no more than the roundings of its own step make.
+func (p *plain) reproduces(s *subject, a patch) (residual distance, ok bool) {
+	yards, ok := p.yards(s, a)
+	if !ok || !(yards <= leftover(s.prec)*s.own.yards) {
+		return residual, false
+	}
+	return p.residual(s, &a, s.prec)
+}
+
+// residual is how far the subject is from its step with a mistake in it, or with
+// none, by the yardstick of that; ok says whether rounding explains as much.
+func (p *plain) residual(s *subject, a *patch, prec precision) (d distance, ok bool) {
+	y, ok := p.try(s, a, inFloat64)
+	if !ok {
+		return d, false
+	}
+	z, _ := p.try(s, a, prec)
+	d = noise(y, z, s.width, prec).distance(y, s.want)
+	return d, d.excess <= 1
 }
 
 func compareFloat(a, b float64) int {
@@ -1041,74 +1050,66 @@ func compareFloat(a, b float64) int {
 	return 0
 }
 
-// improve makes Gauss-Newton steps from a.value: the change of the output with
-// the constant is measured, and the step is the one that would make up for the
-// difference if the change went on like that.
-func (p *plain) improve(s *subject, a patch, d distance) (float64, distance) {
+// improve makes Gauss-Newton steps from a constant: the change of the output with
+// it is measured, and the step is the one that would make up for the difference if
+// the change went on like that.
+func (p *plain) improve(s *subject, a patch, best start) start {
 	at := func(u float64) patch {
-		b := a
-		if b.value = u; a.fit == byFactor {
-			b.value = math.Exp(u)
+		if a.fit == byFactor {
+			return a.with(math.Exp(u))
 		}
-		return b
+		return a.with(u)
 	}
-	u := a.value
+	u := best.value
 	if a.fit == byFactor {
 		u = math.Log(u)
-	}
-	scale := make([]float64, len(s.want))
-	for i, w := range s.want {
-		scale[i] = 1 / (s.ruler.sigma[i/s.width] + s.ruler.prec.unit*math.Abs(w) + math.SmallestNonzeroFloat32)
 	}
 	for range 20 {
 		h := 1e-4
 		if a.fit == byStep {
 			h = max(1e-3*math.Abs(u), 1e-10)
 		}
-		y, ok := p.try(s, at(u), inFloat64)
-		z, ok2 := p.try(s, at(u+h), inFloat64)
-		if !ok || !ok2 {
+		here, there := at(u), at(u+h)
+		y, _ := p.try(s, &here, inFloat64)
+		z, ok := p.try(s, &there, inFloat64)
+		if !ok {
 			break
 		}
 		var up, down float64
 		for i, w := range s.want {
-			j := (z[i] - y[i]) / h * scale[i]
-			up, down = up+j*(w-y[i])*scale[i], down+j*j
+			yard := s.ruler.sigma[i/s.width] + s.ruler.prec.unit*math.Abs(w) + math.SmallestNonzeroFloat32
+			slope := (z[i] - y[i]) / h / yard
+			up, down = up+slope*(w-y[i])/yard, down+slope*slope
 		}
 		step := up / down
-		if !(down > 0) || math.IsNaN(step) {
-			break
-		}
 		if a.fit == byFactor {
 			step = min(max(step, -1), 1)
 		}
 		moved := false
 		for range 8 {
-			if z, ok := p.try(s, at(u+step), inFloat64); ok {
-				if e := s.ruler.distance(z, s.want); e.yards < d.yards {
-					u, d, moved = u+step, e, true
-					break
-				}
+			if yards, ok := p.yards(s, at(u+step)); ok && yards < best.yards {
+				u += step
+				best, moved = start{at(u).value, yards}, true
+				break
 			}
 			step /= 2
 		}
-		if !moved || math.Abs(step) < 1e-9*max(math.Abs(u), 1e-9) {
+		if !moved || math.Abs(step) < 1e-9*math.Abs(u) {
 			break
 		}
 	}
-	return at(u).value, d
+	return best
 }
 
-// nice returns the shortest number that reproduces the subject as well as a.value.
-func (p *plain) nice(s *subject, a patch, d distance) float64 {
-	v := a.value
+// nice returns the shortest number that reproduces the subject about as well.
+func (p *plain) nice(s *subject, a patch, best start) float64 {
 	for digits := 1; digits <= 4; digits++ {
-		a.value = roundTo(v, digits)
-		if y, ok := p.try(s, a, inFloat64); ok && s.ruler.distance(y, s.want).yards <= 1.1*d.yards+0.05 {
-			return a.value
+		v := roundTo(best.value, digits)
+		if yards, ok := p.yards(s, a.with(v)); ok && yards <= 1.1*best.yards+0.05 {
+			return v
 		}
 	}
-	return v
+	return best.value
 }
 
 // roundTo returns v with so many digits.

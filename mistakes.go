@@ -136,7 +136,7 @@ var mistakes = []mistake{
 	{cause: "rope-scaling", at: allRopes, says: "YaRN's attention factor is left out",
 		run: func(c *call) []float64 { return c.withoutFactor() }},
 	{cause: "rope-theta", at: allRopes, says: "theta is %.6g", fit: byFactor,
-		tries: func(c *call) []float64 { return thetas },
+		tries: thetas,
 		run:   func(c *call) []float64 { return c.rotated(c.halves(c.withTheta(c.value()))) }},
 	{cause: "rope-dim", at: allRopes, says: "the frequencies are made for heads of %.6g", fit: asCount,
 		tries: func(c *call) []float64 { return c.widths() },
@@ -193,6 +193,11 @@ var mistakes = []mistake{
 		run:   func(c *call) []float64 { return c.scaled(c.value()) }},
 }
 
+// known returns the first mistake of that cause.
+func mistakeOf(cause string) *mistake {
+	return &mistakes[slices.IndexFunc(mistakes, func(m mistake) bool { return m.cause == cause })]
+}
+
 // activations are what may stand in silu's place.
 var activations = []struct {
 	name string
@@ -208,13 +213,13 @@ var activations = []struct {
 }
 
 // thetas are where the search for theta begins: what models use, and a grid.
-var thetas = func() []float64 {
+func thetas(*call) []float64 {
 	all := []float64{1e3, 1e4, 1e5, 5e5, 1e6, 5e6, 1e7}
 	for v := 10.0; v < 1e9; v *= 1.6 {
 		all = append(all, v)
 	}
 	return all
-}()
+}
 
 func constants(v ...float64) func(*call) []float64 {
 	return func(*call) []float64 { return v }

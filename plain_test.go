@@ -159,15 +159,18 @@ func TestPlainRows(t *testing.T) {
 }
 
 // TestPlainRounding computes what an engine of that precision would, one number
-// after the other.
+// after the other; without rounding, float64 is what the result must have.
 func TestPlainRounding(t *testing.T) {
 	defer answers(t, "plain")()
 	m, rec := openTiny(t, "qwen2-tiny", "qwen2-tiny/trace.safetensors")
 	ids := rec.IDs[:3]
 	cfg, seq := m.Config, len(ids)
-	for _, prec := range []precision{inFloat32, inBF16, inF16} {
-		r := prec.round
-		single := func(v float64) float64 { return float64(float32(v)) }
+	asIs := func(v float64) float64 { return v }
+	for _, prec := range []precision{inFloat64, inFloat32, inBF16, inF16} {
+		r, single := prec.round, func(v float64) float64 { return float64(float32(v)) }
+		if r == nil {
+			r, single = asIs, asIs
+		}
 		random := uint32(1)
 		numbers := func(n int) []float64 {
 			x := make([]float64, n)
@@ -186,8 +189,8 @@ func TestPlainRounding(t *testing.T) {
 		}
 		same := func(what string, got, want []float64) {
 			t.Helper()
-			if !slices.Equal(got, want) {
-				t.Errorf("%s of %s is not rounded as it should be: %.1e apart", what, prec.cause, apart(got, want))
+			if !slices.Equal(got, want) && !(prec.round == nil && apart(got, want) < 1e-14) {
+				t.Errorf("%s of %q is not rounded as it should be: %.1e apart", what, prec.cause, apart(got, want))
 			}
 		}
 		c := &call{newPlain(m, ids).run(prec, nil), place{1, "q_proj"}}
@@ -239,7 +242,11 @@ func TestPlainRounding(t *testing.T) {
 			for h := range cfg.Heads {
 				head := q[(t*cfg.Heads+h)*cfg.HeadDim:][:cfg.HeadDim]
 				for j := range head {
-					angle := float64(float32(t+1) * math.Nextafter32(m.rotary.InvFreq[j%n], 2))
+					freq := m.rotary.InvFreq[j%n]
+					if prec.round != nil {
+						freq = math.Nextafter32(freq, 2)
+					}
+					angle := float64(float32(t+1) * freq)
 					other := -head[(j+n)%cfg.HeadDim]
 					if j >= n {
 						other = head[j-n]
@@ -325,12 +332,6 @@ func TestRounding(t *testing.T) {
 		if !(worst <= want && worst > 0.98*want) {
 			t.Errorf("%s: the largest error of a rounding is %g, want %g", prec.cause, worst, want)
 		}
-		if p := prec.orSingle(); p.unit != prec.unit {
-			t.Errorf("%s is tried as %v", prec.cause, p.unit)
-		}
-	}
-	if inFloat64.orSingle().unit != inFloat32.unit {
-		t.Error("without rounding it is not float32 that is tried")
 	}
 }
 
@@ -476,7 +477,7 @@ func TestFitted(t *testing.T) {
 			k.tries = constants(tt.tries...)
 		}
 		want := make([]float64, len(right))
-		if made, ok := p.try(&subject{place: at, want: right}, patch{k, []string{at.op}, at.layer, tt.value}, inFloat32); ok && !math.IsNaN(tt.value) {
+		if made, ok := p.try(&subject{place: at, want: right}, &patch{k, []string{at.op}, at.layer, tt.value}, inFloat32); ok && !math.IsNaN(tt.value) {
 			copy(want, made)
 		} else {
 			for i, v := range right {
@@ -528,8 +529,8 @@ func TestTry(t *testing.T) {
 		layer int
 	}{{[]string{"q_proj"}, 1}, {[]string{"k_norm"}, 1}, {[]string{"q_proj", "gated"}, everyLayer}, {[]string{blockOutput}, 1}, {[]string{"q_proj"}, 0}, {[]string{"norm"}, everyLayer}} {
 		a := patch{&findTest, tt.ops, tt.layer, 3}
-		got, ok := p.try(&subject{place: at, want: right, cone: p.cone(at)}, a, inFloat64)
-		if fresh, ok := ends().try(&subject{place: at, want: right}, a, inFloat64); !ok || !slices.Equal(fresh, got) {
+		got, ok := p.try(&subject{place: at, want: right, cone: p.cone(at)}, &a, inFloat64)
+		if fresh, ok := ends().try(&subject{place: at, want: right}, &a, inFloat64); !ok || !slices.Equal(fresh, got) {
 			t.Errorf("%v in layer %d: the network must be run without a mistake first", tt.ops, tt.layer)
 		}
 		hand := ends() // each changed step is recorded as it then is
@@ -721,5 +722,141 @@ func TestGrowth(t *testing.T) {
 		if g.fit(); g.Fit != tt.fit {
 			t.Errorf("%v: got %q, want %q", tt.errors, g.Fit, tt.fit)
 		}
+	}
+}
+
+// toy is a network of one step, made here: right without a mistake, wrong with one,
+// which has a constant. No number is made of others. A rounding adds 1/4.
+func toy(right []float64, wrong func(v float64) []float64) (*plain, patch) {
+	run := func(y []float64) func(c *call) []float64 {
+		return func(c *call) []float64 { return c.each(y, func(v float64) float64 { return v }) }
+	}
+	p := newPlain(nil, nil)
+	p.steps["a"] = run(right)
+	m := &mistake{cause: "toy", at: "a", fit: byStep, run: func(c *call) []float64 {
+		y := wrong(c.value())
+		if y == nil {
+			return nil
+		}
+		return run(y)(c)
+	}}
+	return p, patch{m, []string{"a"}, 0, 0}
+}
+
+// toyPrecision allows as much as its rounding adds.
+var toyPrecision = precision{most: 1, mean: 1, round: func(v float64) float64 { return v + 0.25 }}
+
+// TestReproduces has an error on either side of what a mistake may leave.
+func TestReproduces(t *testing.T) {
+	defer answers(t, "plain.find")()
+	for _, tt := range []struct {
+		want     float64 // of a step that makes 8, and 3 with the mistake
+		own      float64 // yards of 1/4 that the subject is off
+		residual float64
+		ok       bool
+	}{
+		{3, 5, 0, true},
+		{3.125, 5, 0.125, true},
+		{3.25, 5, 0.25, true}, // a fifth of the own error, and as much as rounding makes
+		{2.75, 5, 0.25, true},
+		{3.26, 5.5, 0.26, false}, // more than rounding makes
+		{3.25, 4.99, 0, false},   // more than a fifth
+		{8, 0, 0, false},
+		{3, math.NaN(), 0, false},
+	} {
+		p, a := toy([]float64{8}, func(v float64) []float64 { return []float64{v} })
+		s := &subject{place: place{0, "a"}, want: []float64{tt.want}, width: 1, prec: toyPrecision, cone: []place{{0, "a"}}}
+		s.ruler, s.own.yards = yardstick{[]float64{0.25}, toyPrecision}, tt.own
+		d, ok := p.reproduces(s, a.with(3))
+		if ok != tt.ok || math.Abs(d.max-tt.residual) > 1e-9 {
+			t.Errorf("%g, %g yards off: got %v, %g, want %v, %g", tt.want, tt.own, ok, d.max, tt.ok, tt.residual)
+		}
+		p.measure(s, []float64{8}, toyPrecision)
+		if d, ok := p.residual(s, nil, toyPrecision); ok != (tt.want == 8) || d != s.own || d.max != 8-tt.want || math.Abs(d.excess-4*d.max) > 1e-9 {
+			t.Errorf("%g, without a mistake: %v, %v, measured %v", tt.want, ok, d, s.own)
+		}
+	}
+	p, a := toy([]float64{8}, func(float64) []float64 { return nil })
+	s := &subject{place: place{0, "a"}, want: []float64{8}, width: 1, prec: toyPrecision, cone: []place{{0, "a"}}}
+	p.measure(s, []float64{7}, toyPrecision)
+	if _, ok := p.residual(s, &a, toyPrecision); ok {
+		t.Error("a mistake that cannot be made explains something")
+	}
+	if _, ok := p.reproduces(s, a); ok {
+		t.Error("a mistake that cannot be made reproduces something")
+	}
+}
+
+// TestImprove has numbers that no constant reproduces all: what is found has the
+// least squares, each number counting by its yardstick.
+func TestImprove(t *testing.T) {
+	defer answers(t, "plain.find")()
+	slopes, want := []float64{1, 2, -4, 3}, []float64{3, 10, -7, 8}
+	prec := precision{unit: 0.1, most: 1, mean: 1}
+	sigma := []float64{2, 7}
+	var up, down float64
+	for i, w := range want {
+		yard := sigma[i/2] + 0.1*math.Abs(w)
+		up, down = up+slopes[i]*w/(yard*yard), down+slopes[i]*slopes[i]/(yard*yard)
+	}
+	for name, tt := range map[string]struct {
+		fit  fitting
+		from float64
+		y    func(v float64) float64 // times the slopes
+		want float64
+	}{
+		"a step":              {byStep, 1, func(v float64) float64 { return v }, up / down},
+		"a step from nothing": {byStep, 0, func(v float64) float64 { return v }, up / down},
+		"a factor":            {byFactor, 2, func(v float64) float64 { return math.Log(v) }, math.Exp(up / down)},
+		"far away":            {byFactor, 0.05, func(v float64) float64 { return math.Log(v) }, math.Exp(up / down)},
+	} {
+		p, a := toy(nil, func(v float64) (y []float64) {
+			for _, slope := range slopes {
+				y = append(y, slope*tt.y(v))
+			}
+			return y
+		})
+		a.mistake.fit = tt.fit
+		s := &subject{place: place{0, "a"}, want: want, width: 2, ruler: yardstick{sigma, prec}}
+		yards, _ := p.yards(s, a.with(tt.from))
+		got := p.improve(s, a, start{tt.from, yards})
+		if left, _ := p.yards(s, a.with(got.value)); math.Abs(got.value-tt.want) > 1e-6*tt.want || got.yards != left || !(left < yards) {
+			t.Errorf("%s: got %.9g with %g left, want %.9g with %g", name, got.value, got.yards, tt.want, left)
+		}
+	}
+}
+
+// TestNice shortens a number as far as the error allows: a tenth more, and 0.05 yards.
+func TestNice(t *testing.T) {
+	defer answers(t, "plain.find")()
+	for _, tt := range []struct{ found, want, left, nice float64 }{
+		{1.26, 1, 0, 1},
+		{1.26, 1.049, 0, 1},
+		{1.26, 1.051, 0, 1.26},
+		{1.2e-300, 0.05, 0, 1e-300}, // as much as is allowed, and no more
+		{1.26, 1.3, 0.226, 1.3},
+		{1.26, 1.3, 0.228, 1},
+		{1.26, 1.26, 0, 1.3}, // 0.04 off
+		{1.23456, 1.23456, 0, 1.2}, // 0.03456 off
+		{1234.56, 1234.56, 0, 1234.56},
+		{1234.56, 1235, 0, 1235},
+		{0.0123456, 0.0123456, 0, 0.01},
+		{-7.77, -8.01, 0, -8},
+	} {
+		p, a := toy(nil, func(v float64) []float64 { return []float64{v} })
+		s := &subject{place: place{0, "a"}, want: []float64{tt.want}, width: 1, ruler: yardstick{[]float64{1}, toyPrecision}}
+		if got := p.nice(s, a, start{tt.found, tt.left}); got != tt.nice {
+			t.Errorf("%g, where %g is right and %g left: got %g, want %g", tt.found, tt.want, tt.left, got, tt.nice)
+		}
+	}
+	p, a := toy(nil, func(v float64) []float64 {
+		if v == 1 {
+			return nil
+		}
+		return []float64{v}
+	})
+	s := &subject{place: place{0, "a"}, want: []float64{1.04}, width: 1, ruler: yardstick{[]float64{1}, toyPrecision}}
+	if got := p.nice(s, a, start{1.04, 0}); got != 1.04 {
+		t.Errorf("a constant that cannot be: got %g", got)
 	}
 }

@@ -434,9 +434,7 @@ func (k *comparison) chain(s *subject, row *TensorReport) {
 func (k *comparison) own(s *subject, row *TensorReport) {
 	y := k.run(inFloat64, nil).compute(s.place)
 	s.cone = k.cone(s.place)
-	z := k.run(inFloat32, nil).compute(s.place)
-	ruler := noise(y, z, s.width, inFloat32)
-	s.own, s.ruler = ruler.distance(y, s.want), ruler
+	k.measure(s, y, inFloat32)
 	row.OwnMaxAbs, row.OwnExcess = Number(s.own.max), Number(s.own.excess)
 	if row.OwnRelative = Number(s.own.max / s.own.size); s.own.max == 0 {
 		row.OwnRelative = 0
@@ -446,29 +444,21 @@ func (k *comparison) own(s *subject, row *TensorReport) {
 	if k.accepted(s) {
 		return
 	}
-	soft := s.prec.unit > inFloat32.unit && k.explainedBy(s, y, s.prec)
-	row.OwnExcess = Number(s.own.excess)
-	switch {
-	case soft:
-		k.soft = append(k.soft, s)
-	default:
-		row.Status = "broken"
-		k.broken = append(k.broken, s)
+	if s.prec.cause != "" {
+		k.measure(s, y, s.prec)
+		row.OwnExcess = Number(s.own.excess)
+		if s.own.excess <= 1 {
+			k.soft = append(k.soft, s)
+			return
+		}
 	}
+	row.Status = "broken"
+	k.broken = append(k.broken, s)
 }
 
 // accepted says whether the own error needs no explanation.
 func (k *comparison) accepted(s *subject) bool {
 	return s.own.excess <= 1 || s.own.max <= k.Tolerance*s.own.size
-}
-
-// explainedBy says whether rounding to prec explains the own error. It sets the
-// subject's error in the units of that rounding.
-func (k *comparison) explainedBy(s *subject, y []float64, prec precision) bool {
-	z := k.run(prec, nil).compute(s.place)
-	s.ruler = noise(y, z, s.width, prec)
-	s.own = s.ruler.distance(y, s.want)
-	return s.own.excess <= 1
 }
 
 // bias is 1 if every error of the reference makes its number smaller, -1 if
@@ -519,17 +509,13 @@ func worst(ours, want []float64, shape []int) []Spot {
 // norm of what the layer makes is what is recorded, and what follows does not
 // read it.
 func (k *comparison) isTrap(s *subject) bool {
-	for i := range mistakes {
-		if m := &mistakes[i]; m.cause == "hidden-state-after-final-norm" {
-			if _, ok := k.fitted(s, patch{m, []string{blockOutput}, s.layer, 0}); !ok {
-				return false
-			}
-		}
+	if _, ok := k.reproduces(s, patch{mistakeOf("hidden-state-after-final-norm"), []string{blockOutput}, s.layer, 0}); !ok {
+		return false
 	}
 	for _, t := range k.subjects {
-		if t.op == "norm" && t.want != nil && t.name == t.place.name() {
-			y := k.run(inFloat64, nil).compute(t.place)
-			return noise(y, k.run(t.prec, nil).compute(t.place), t.width, t.prec).distance(y, t.want).excess > 1
+		if t.want != nil && t.name == "model.norm" {
+			_, right := k.residual(t, nil, t.prec)
+			return !right
 		}
 	}
 	return true
@@ -555,7 +541,6 @@ func (k *comparison) explain() {
 		k.precision(k.soft, k.soft[0].prec)
 	default:
 		k.conclude("match", "", "", fmt.Sprintf("%d tensors agree to rounding", len(k.subjects)), nil)
-		k.report.Cause = nil
 	}
 }
 
@@ -669,9 +654,7 @@ func (k *comparison) mostConsistent(s *subject, found []finding) finding {
 			if t == s || t.want == nil || t.cone == nil || t.layer != s.layer || !slices.ContainsFunc(t.cone, f.hits) {
 				continue
 			}
-			y, ok := k.try(t, f.patch, inFloat64)
-			z, _ := k.try(t, f.patch, t.prec)
-			if ok && noise(y, z, t.width, t.prec).distance(y, t.want).excess <= 1 {
+			if _, ok := k.residual(t, &f.patch, t.prec); ok {
 				score++
 			} else {
 				score--
@@ -687,14 +670,14 @@ func (k *comparison) mostConsistent(s *subject, found []finding) finding {
 // refined looks at the neighbours of a finding, which may tell more.
 func (k *comparison) refined(s *subject, f finding) finding {
 	rename := func(cause string) finding {
-		m := mistakes[slices.IndexFunc(mistakes, func(m mistake) bool { return m.cause == cause })]
+		m := *mistakeOf(cause)
 		m.names, m.fit, m.tries = nil, f.fit, nil
 		f.mistake = &m
 		return f
 	}
 	switch {
 	case f.cause == "rope-theta":
-		return k.thetaOrWidth(s, f)
+		return k.thetaOrWidth(f)
 	case f.cause == "wrong-weight" && (s.op == "gate_proj" || s.op == "up_proj") && len(s.cone) == 1:
 		other := place{s.layer, map[string]string{"gate_proj": "up_proj", "up_proj": "gate_proj"}[s.op]}
 		if k.callOf(s, f.patch).otherLinear() == other && k.isBroken(other) {
@@ -762,7 +745,7 @@ func (k *comparison) normComesLater(s *subject) bool {
 // thetaOrWidth decides what to call frequencies that are another theta's: that,
 // if it is a round number, or else those of heads of another width, if that is a
 // whole number.
-func (k *comparison) thetaOrWidth(s *subject, f finding) finding {
+func (k *comparison) thetaOrWidth(f finding) finding {
 	c := k.m.Config
 	width := float64(c.HeadDim) * math.Log(c.RoPE.Theta) / math.Log(f.value)
 	whole := math.Round(width)
@@ -802,9 +785,8 @@ func (k *comparison) coarseRounding(broken []*subject) (precision, bool) {
 	for _, prec := range []precision{inF16, inBF16} {
 		all, some := true, 0
 		for _, s := range broken {
-			y := k.run(inFloat64, nil).compute(s.place)
-			d := noise(y, k.run(prec, nil).compute(s.place), s.width, prec).distance(y, s.want)
-			if all = d.excess <= 1; !all {
+			var d distance
+			if d, all = k.residual(s, nil, prec); !all {
 				break
 			}
 			if d.yards > 0.05 {
@@ -900,40 +882,24 @@ func (k *comparison) others(broken []*subject, f *finding) (explained []*subject
 func (k *comparison) same(s *subject, f *finding) bool {
 	for i := range mistakes {
 		m := &mistakes[i]
-		if m.cause != f.cause && !(f.cause == "gate-up-swapped" && m.cause == "wrong-weight") && !(f.cause == "rope-dim" && m.cause == "rope-theta") {
+		if m.cause != f.cause && !(f.cause == "gate-up-swapped" && m.cause == "wrong-weight") {
 			continue
 		}
 		for _, ops := range m.sites(s.cone) {
 			for _, layer := range layersOf(ops, s.cone) {
-				a := patch{m, ops, layer, f.value}
-				if (m.fit == asTried || m.cause == f.cause) && k.reproduces(s, a) {
-					return true
+				explains := false
+				if a := (patch{m, ops, layer, f.value}); m.fit == asTried {
+					_, explains = k.fitted(s, a)
+				} else { // the constant must be the same
+					_, explains = k.reproduces(s, a)
 				}
-				if m.fit != asTried && m.cause == f.cause {
-					continue // the constant must be the same
-				}
-				if g, ok := k.fitted(s, a); ok && (g.cause == f.cause || m.cause != "rope-theta") {
+				if explains {
 					return true
 				}
 			}
 		}
 	}
 	return false
-}
-
-// reproduces says whether the mistake with its constant explains s.
-func (k *comparison) reproduces(s *subject, a patch) bool {
-	y, ok := k.try(s, a, inFloat64)
-	if !ok {
-		return false
-	}
-	if d := s.ruler.distance(y, s.want); d.yards > leftover(s.prec)*s.own.yards {
-		return false
-	} else if d.excess <= 1 {
-		return true
-	}
-	z, _ := k.try(s, a, s.prec)
-	return noise(y, z, s.width, s.prec).distance(y, s.want).excess <= 1
 }
 
 // Growth follows the error through the layers.

@@ -327,41 +327,48 @@ const slow = "^(TestBadInput|TestGuardedFile|TestCutFile|TestFlippedBits|TestShr
 
 var testName = regexp.MustCompile(`^Test\w*$`)
 
-// firstTests returns patterns of the tests to ask first: those of the network and
-// of the tokenizer, and those of the diagnosis, which take longer.
-func firstTests(dir string) (network, diagnosis string) {
-	var names [2][]string
+var stageOf = regexp.MustCompile(`(?:golden|answers)\(t, "([^"]+)"`)
+
+// groups are the stages of the diagnosis in the order of the verdict, in parts that
+// are asked one after the other; what comes before them is the network, group 0.
+var groups = [][]string{
+	{"placeOf", "Recording", "yardstick", "plain"},
+	{"plain.find", "mistake"},
+	{"Growth.fit", "Compare"},
+	{"Report.String", "Report.HTML"},
+}
+
+// testGroups returns the tests that answer for a function, by group.
+func testGroups(dir string) (names [5][]string) {
 	files, _ := filepath.Glob(filepath.Join(dir, "*_test.go"))
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		check(err)
 		for _, f := range strings.Split(string(text), "\nfunc ")[1:] {
 			name, _, ok := strings.Cut(f, "(t *testing.T) {")
-			if ok && testName.MatchString(name) && (strings.Contains(f, "golden(t, ") || strings.Contains(f, "answers(t, ")) && !regexp.MustCompile(slow).MatchString(name) {
-				group := 0
-				if slices.Contains(diagnosisTests, filepath.Base(file)) {
-					group = 1
-				}
+			stage := stageOf.FindStringSubmatch(f)
+			if ok && stage != nil && testName.MatchString(name) && !regexp.MustCompile(slow).MatchString(name) {
+				group := 1 + slices.IndexFunc(groups, func(g []string) bool { return slices.Contains(g, stage[1]) })
 				names[group] = append(names[group], name)
 			}
 		}
 	}
-	return "^(" + strings.Join(names[0], "|") + ")$", "^(" + strings.Join(names[1], "|") + ")$"
+	return names
 }
 
-var (
-	diagnosisTests = []string{"compare_test.go", "diagnose_test.go", "mistakes_test.go", "page_test.go", "plain_test.go", "trace_test.go"}
-	diagnosisFiles = []string{"diagnose.go", "mistakes.go", "report.go", "page.go"}
-)
+// firstGroup says whose tests to ask first: those of functions that do not read the
+// file come last, since it cannot break them.
+var firstGroup = map[string]int{"diagnose.go": 1, "mistakes.go": 1, "report.go": 3, "page.go": 4}
 
 // try runs the tests in dir: those of the binary with all mutants, or of this one
 // alone, whose file is changed for the time.
 func (m *mutant) try(dir, binary string, source []byte) {
-	network, diagnosis := firstTests(dir)
-	order := []string{"-test.run=" + network, "-test.run=" + diagnosis, "-test.skip=" + network[:len(network)-2] + "|" + diagnosis[2:]}
-	if slices.Contains(diagnosisFiles, m.file) { // nothing else reads them
-		order[0], order[1] = order[1], order[0]
+	names := testGroups(dir)
+	var order []string
+	for i := range names {
+		order = append(order, "-test.run=^("+strings.Join(names[(i+firstGroup[m.file])%len(names)], "|")+")$")
 	}
+	order = append(order, "-test.skip=^("+strings.Join(slices.Concat(names[:]...), "|")+")$")
 	for _, which := range order {
 		if m.outcome == "" || m.outcome == "not caught" {
 			m.tests(dir, binary, source, which)

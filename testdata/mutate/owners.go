@@ -14,13 +14,13 @@ var owners = map[string]string{
 	// safetensors.go
 	"splitSafetensors": "ParseSafetensors", "readEntry": "ParseSafetensors", "cutTensors": "ParseSafetensors", "byteSize": "ParseSafetensors",
 	"sizeText": "ParseSafetensors", "shapeText": "ParseSafetensors", "badFile": "ParseSafetensors", "dtypeBits": "ParseSafetensors",
-	"DType.Size": "ParseSafetensors", "maxHeader": "ParseSafetensors",
+	"DType.Size": "ParseSafetensors", "maxHeader": "ParseSafetensors", "maxRank": "ParseSafetensors",
 	"appendJSON": "WriteSafetensors", "NewTensor": "WriteSafetensors",
 	"Tensor.Float32": "widen",
 	// config.go
 	"configReader.field": "parseConfig", "configReader.finish": "parseConfig", "configReader.finishRope": "parseConfig", "configReader.finishYaRN": "parseConfig",
 	"refuseSwitch": "parseConfig", "readRope": "parseConfig", "readSize": "parseConfig", "readPositive": "parseConfig", "readIDs": "parseConfig",
-	"number": "parseConfig", "maxSize": "parseConfig", "maxStopIDs": "parseConfig",
+	"number": "parseConfig", "decimal": "parseConfig", "maxSize": "parseConfig", "maxStopIDs": "parseConfig",
 	// tokenizer.go, tokenizer_load.go, split.go, chat.go
 	"segment": "normalize", "compose": "normalize", "inert": "normalize",
 	"classes": "splitter", "contraction": "splitter", "letters16": "splitter", "numbers16": "splitter", "lateSymbols": "splitter", "isSymbol": "splitter",
@@ -41,12 +41,12 @@ var owners = map[string]string{
 	"folder.ownTemplate": "load", "Load": "load", "LoadFS": "load", "LoadTokenizerFS": "load", "LoadTemplate": "load", "LoadTemplateFS": "load",
 	"Model.Close": "load", "catchFault": "load", "maxConfigFile": "load",
 	"leavesFolder":   "parseIndex",
-	"connector.take": "Model.connect", "connector.matrix": "Model.connect", "connector.vector": "Model.connect", "Model.Tensors": "Model.connect", "Model.Parameters": "Model.connect",
+	"connector.take": "Model.connect", "connector.has": "Model.connect", "layerOf": "Model.connect", "connector.matrix": "Model.connect", "connector.vector": "Model.connect", "Model.Tensors": "Model.connect", "Model.Parameters": "Model.connect",
 	// the network
-	"help": "parallel", "region": "parallel", "share": "parallel", "helperPatience": "parallel", "pause": "parallel", "region.run": "parallel", "region.do": "parallel", "open": "parallel", "helpers": "parallel", "rmsScale": "RMSNorm", "Matrix.Row": "NewMatrix", "Matrix.rowTo": "NewMatrix", "Matrix.check": "Linear",
+	"help": "parallel", "region": "parallel", "share": "parallel", "helperPatience": "parallel", "pause": "parallel", "region.run": "parallel", "workRange": "parallel", "region.do": "parallel", "open": "parallel", "helpers": "parallel", "rmsScale": "RMSNorm", "Matrix.Row": "NewMatrix", "Matrix.rowTo": "NewMatrix", "Matrix.check": "Linear",
 	"lanes.add": "lanes", "lanes.sum": "lanes",
 	// the table of kernels: any of the functions in it
-	"kernels": "tile", "machineKernels": "tile",
+	"kernels": "tile", "current": "tile", "widenF32": "kernel.widen", "attentionRows": "attentionValues", "machineKernels": "tile",
 	"kernel.dots": "kernel.dots", "setKernel": "kernel.dots", "Kernel": "kernel.dots", "rowMultiple": "kernel.dots", "dotRows": "kernel.dots",
 	"padRows": "Linear", "Matrix.multiply": "Linear", "Matrix.dots": "Linear", "panelRows": "Linear", "panel.widen": "Linear", "panel.multiply": "Linear", "panelSize": "Linear", "tileColumns": "Linear", "panels": "Linear", "Rotary.stretchYaRN": "NewRotary", "yarnAttentionFactor": "NewRotary",
 	"softmax": "Softmax", "applySiLU": "SiLU", "exp": "softmaxGeneric", "powerOf2": "softmaxGeneric", "expLow": "softmaxGeneric", "expTable": "softmaxAVX2",
@@ -62,13 +62,13 @@ var owners = map[string]string{
 	// diagnose.go
 	"inputOf": "placeOf", "layerName": "placeOf", "stateName": "placeOf", "foreignName": "placeOf", "debuggerName": "placeOf", "debuggerMore": "placeOf",
 	"place": "plain", "place.name": "plain", "parent": "plain", "blockOutput": "plain", "step": "plain", "steps": "plain", "isStep": "plain", "Model.places": "plain", "Model.shape": "plain",
-	"Model.norm": "plain", "Model.linear": "plain", "newPlain": "plain", "memoKey": "plain", "wide": "plain", "dotExact": "plain", "dotInOrder": "plain", "causal": "plain", "silu": "plain", "turn": "plain",
-	"precision": "yardstick", "inFloat64": "yardstick", "roundBF16": "yardstick", "roundF16": "yardstick", "noise": "yardstick", "precision.orSingle": "yardstick", "distance": "yardstick", "subject": "yardstick",
+	"Model.norm": "plain", "Model.linear": "plain", "newPlain": "plain", "memoKey": "plain", "wide": "plain", "dotExact": "plain", "causal": "plain", "silu": "plain", "turn": "plain",
+	"precision": "yardstick", "inFloat64": "yardstick", "roundBF16": "yardstick", "roundF16": "yardstick", "noise": "yardstick", "distance": "yardstick", "subject": "yardstick",
 	"patch": "plain.find", "patch.hits": "plain.find", "everyLayer": "plain.find", "plain.run": "plain.find", "run.compute": "plain.find", "run.input": "plain.find", "run.isChanged": "plain.find",
 	"plain.cone": "plain.find", "plain.try": "plain.find", "plain.fitted": "plain.find", "plain.improve": "plain.find", "plain.nice": "plain.find", "plain.callOf": "plain.find", "finding": "plain.find",
-	"finding.says": "plain.find", "mistake.sites": "plain.find", "layersOf": "plain.find", "likely": "plain.find", "leftover": "plain.find", "compareFloat": "plain.find", "roundTo": "plain.find", "run": "plain.find",
+	"finding.says": "plain.find", "start": "plain.find", "closer": "plain.find", "patch.with": "plain.find", "plain.yards": "plain.find", "plain.reproduces": "plain.find", "plain.residual": "plain.find", "plain.measure": "yardstick", "mistake.sites": "plain.find", "layersOf": "plain.find", "likely": "plain.find", "leftover": "plain.find", "compareFloat": "plain.find", "roundTo": "plain.find", "run": "plain.find",
 	// mistakes.go
-	"mistakes": "mistake", "asTried": "mistake", "fitting": "mistake", "allNorms": "mistake", "activations": "mistake", "thetas": "mistake", "constants": "mistake", "count01": "mistake", "count": "mistake",
+	"mistakes": "mistake", "mistakeOf": "mistake", "asTried": "mistake", "fitting": "mistake", "allNorms": "mistake", "activations": "mistake", "thetas": "mistake", "constants": "mistake", "count01": "mistake", "count": "mistake",
 	"ones": "mistake", "plusOne": "mistake", "reversed": "mistake", "namedMatrix": "mistake",
 	// report.go
 	"CompareOptions.Compare": "Compare", "fitShape": "Compare", "fingerprint": "Compare", "bias": "Compare", "worst": "Compare", "nonFinite": "Compare", "finding.number": "Compare", "finding.saying": "Compare",
@@ -89,7 +89,7 @@ var ofCall = []string{"get", "right", "unturned", "eps", "vector", "scale", "gro
 // inTable are the functions that the table of kernels holds: a fault in the table
 // may show as a fault of any of them.
 var inTable = []string{"kernel.dots", "kernel.widen", "tile", "dotsGeneric", "dotsBF16Generic", "widenGeneric", "tileGeneric",
-	"dotsF32AVX2", "dotsF16AVX2", "dotsBF16AVX2", "widenF16AVX2", "widenBF16AVX2", "tileAVX2", "tileAVX512",
+	"dotsF32AVX2", "dotsF16AVX2", "dotsBF16AVX2", "widenF16AVX2", "widenBF16AVX2", "tileAVX2", "tileAVX512", "widenF32",
 	"mixGeneric", "mixAVX2", "mixAVX512", "softmaxGeneric", "softmaxAVX2", "siluGeneric", "siluAVX2"}
 
 // owner returns the function that the verdict should name.
@@ -124,7 +124,7 @@ func (m *mutant) rightly() string {
 		return "named right"
 	case m.function == "Template.parts" && m.verdict == "Tokenizer.EncodeChat": // what is content shows in the ids only
 		return "named right"
-	case (m.function == "kernels" || m.function == "kernel.dots" || m.function == "kernel.widen" || m.function == "machineKernels" || m.function == "rowMultiple" || m.function == "dotRows" || m.function == "expLow") && slices.Contains(inTable, m.verdict):
+	case (m.function == "kernels" || m.function == "current" || m.function == "kernel.dots" || m.function == "kernel.widen" || m.function == "machineKernels" || m.function == "rowMultiple" || m.function == "dotRows" || m.function == "expLow") && slices.Contains(inTable, m.verdict):
 		return "named right"
 	case m.verdict == "":
 		return "no function named"
