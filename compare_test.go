@@ -179,6 +179,9 @@ func TestCompareVerdicts(t *testing.T) {
 		if r.Verdict != tt.verdict || first != tt.first || cause != tt.cause || r.Detail != tt.detail || len(r.Others) != tt.others {
 			t.Errorf("%s: got\n%s, %s, %s, %d others: %s\nwant\n%s, %s, %s, %d others: %s", tt.name, r.Verdict, first, cause, len(r.Others), r.Detail, tt.verdict, tt.first, tt.cause, tt.others, tt.detail)
 		}
+		if explained := r.Verdict == "differs" && cause != "unknown" || r.Verdict == "precision"; !explained && r.Residual != 0 || !(r.Residual < 0.02) {
+			t.Errorf("%s: the cause leaves %g of the largest number", tt.name, float64(r.Residual))
+		}
 	}
 }
 
@@ -212,6 +215,24 @@ func TestCompareOthers(t *testing.T) {
 	r, err = Compare(m, good.with(port{"model.layers.0.self_attn.k_proj": broken["model.layers.0.self_attn.k_proj"]}).recording(m, ids))
 	if err != nil || *r.First != "model.layers.0.self_attn.k_proj" || *r.Cause != "unknown" || r.Detail != "1 of its numbers are NaN or Inf, and what it was made of is finite" {
 		t.Errorf("not a number: %v, %v", err, r)
+	}
+	// A cause that is found once is named once, whether or not that of the first is known.
+	turned := changed["rope-interleaved"]
+	for name, first := range map[string]port{"q_proj unknown": {"model.layers.0.self_attn.q_proj": broken["model.layers.0.self_attn.q_proj"]}, "input_layernorm norm-eps q_proj unknown k_proj unknown": changed["norm-eps"]} {
+		r, err = Compare(m, good.only("embed_tokens", "0.input_layernorm", "0.self_attn.q_proj", "0.self_attn.k_proj", "0.self_attn.q_norm", "0.self_attn.k_norm").with(first.only("input_layernorm", "q_proj"), turned).recording(m, ids))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := []string{strings.TrimPrefix(strings.TrimPrefix(*r.First, "model.layers.0."), "self_attn.") + " " + *r.Cause}
+		for _, o := range r.Others {
+			got = append(got, strings.TrimPrefix(o.First, "model.layers.0.self_attn.")+" "+o.Cause)
+		}
+		if name == "q_proj unknown" { // what follows from q_proj is not what was made of it
+			name += " q_norm unknown"
+		}
+		if want := name + " q_rope rope-interleaved"; strings.Join(got, " ") != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
 	}
 }
 
@@ -248,6 +269,44 @@ func TestCompareErrors(t *testing.T) {
 	}
 	if r, err := Compare(closed, rec); r != nil || !errors.Is(err, ErrClosed) {
 		t.Errorf("a closed model: %v", err)
+	}
+}
+
+// TestCompareNames has tensors whose names are not known: a few of them are listed, and
+// what they hold is nobody's business.
+func TestCompareNames(t *testing.T) {
+	defer answers(t, "Compare")()
+	m, ids, good, _ := portOf(t, "qwen3-tiny")
+	for n, want := range map[int]string{
+		0: "[]", 1: "[1 names are not known and were left out: a]", 5: "[5 names are not known and were left out: a, b, c, d, e]", 6: "[6 names are not known and were left out: a, b, c, d, e]"} {
+		rec := good.recording(m, ids)
+		for i := range n {
+			rec.Tensors = append(rec.Tensors, idTensor("abcdef"[i:i+1], I64, []int{1}, 1))
+		}
+		rec.Tensors = append(rec.Tensors, idTensor("model.layers.0.mlp_inputs_kwargs_x", I64, []int{1}, 1), idTensor("rotary_emb_outputs", I64, []int{1}, 1))
+		for _, o := range []CompareOptions{{}, {Ours: rec}} {
+			r, err := o.Compare(m, rec)
+			if err != nil || r.Verdict != "match" || fmt.Sprint(r.Warnings) != want {
+				t.Errorf("%d: %v, %v", n, r, err)
+			}
+		}
+	}
+	// What comes first is ours where there are two of a name; the reference is called by its own name where it can be.
+	twice := good.recording(m, ids)
+	twice.Tensors = append(twice.Tensors, NewTensor("base.model.norm", scaledBy(good["model.norm"], 2), 8, 36))
+	r, err := CompareOptions{Ours: twice}.Compare(m, good.recording(m, ids))
+	if err != nil || r.Verdict != "match" || slices.ContainsFunc(r.Tensors, func(x TensorReport) bool { return x.MaxAbs != 0 }) {
+		t.Errorf("ours twice: %v, %v", r, err)
+	}
+	twice.Tensors = slices.Insert(twice.Tensors, 0, twice.Tensors[len(twice.Tensors)-1])
+	r, err = Compare(m, twice)
+	if err != nil || r.Verdict != "differs" || *r.First != "base.model.norm" || *r.Cause != "norm-weight-missing" && *r.Cause != "unknown" {
+		t.Errorf("theirs twice: %v, %v", r, err)
+	}
+	for _, x := range r.Tensors {
+		if (x.Name == "base.model.norm") != (x.Status == "broken") {
+			t.Errorf("theirs twice: %s is %s", x.Name, x.Status)
+		}
 	}
 }
 

@@ -866,7 +866,7 @@ func (p *plain) try(s *subject, a *patch, prec precision) (y []float64, ok bool)
 	r := p.run(prec, a)
 	r.subject = s
 	y = r.compute(s.place)
-	return y, !r.bad && len(y) == len(s.want)
+	return y, !r.bad
 }
 
 // A finding is a mistake that reproduces a subject.
@@ -982,9 +982,7 @@ func (p *plain) fitted(s *subject, a patch) (f finding, ok bool) {
 	}
 	var starts []start
 	for _, v := range values {
-		if yards, ok := p.yards(s, a.with(v)); ok {
-			starts = append(starts, start{v, yards})
-		}
+		starts = append(starts, start{v, p.yards(s, a.with(v))})
 	}
 	if len(starts) == 0 {
 		return f, false
@@ -1009,20 +1007,20 @@ func (a patch) with(value float64) patch {
 	return a
 }
 
-// yards is how far the subject is from its step with a mistake in it.
-func (p *plain) yards(s *subject, a patch) (yards float64, ok bool) {
+// yards is how far the subject is from its step with a mistake in it: infinitely
+// where the mistake cannot be made.
+func (p *plain) yards(s *subject, a patch) float64 {
 	y, ok := p.try(s, &a, inFloat64)
 	if !ok {
-		return 0, false
+		return math.Inf(1)
 	}
-	return s.ruler.distance(y, s.want).yards, true
+	return s.ruler.distance(y, s.want).yards
 }
 
 // reproduces says whether the mistake with its constant explains the subject: it
 // leaves little of the error, and no more than the roundings of its own step make.
 func (p *plain) reproduces(s *subject, a patch) (residual distance, ok bool) {
-	yards, ok := p.yards(s, a)
-	if !ok || !(yards <= leftover(s.prec)*s.own.yards) {
+	if !(p.yards(s, a) <= leftover(s.prec)*s.own.yards) {
 		return residual, false
 	}
 	return p.residual(s, &a, s.prec)
@@ -1071,10 +1069,7 @@ func (p *plain) improve(s *subject, a patch, best start) start {
 		}
 		here, there := at(u), at(u+h)
 		y, _ := p.try(s, &here, inFloat64)
-		z, ok := p.try(s, &there, inFloat64)
-		if !ok {
-			break
-		}
+		z, _ := p.try(s, &there, inFloat64)
 		var up, down float64
 		for i, w := range s.want {
 			yard := s.ruler.sigma[i/s.width] + s.ruler.prec.unit*math.Abs(w) + math.SmallestNonzeroFloat32
@@ -1087,7 +1082,7 @@ func (p *plain) improve(s *subject, a patch, best start) start {
 		}
 		moved := false
 		for range 8 {
-			if yards, ok := p.yards(s, at(u+step)); ok && yards < best.yards {
+			if yards := p.yards(s, at(u+step)); yards < best.yards {
 				u += step
 				best, moved = start{at(u).value, yards}, true
 				break
@@ -1105,7 +1100,7 @@ func (p *plain) improve(s *subject, a patch, best start) start {
 func (p *plain) nice(s *subject, a patch, best start) float64 {
 	for digits := 1; digits <= 4; digits++ {
 		v := roundTo(best.value, digits)
-		if yards, ok := p.yards(s, a.with(v)); ok && yards <= 1.1*best.yards+0.05 {
+		if p.yards(s, a.with(v)) <= 1.1*best.yards+0.05 {
 			return v
 		}
 	}

@@ -30,7 +30,8 @@ type mistake struct {
 	//	"a b+c"    a and b together; a; b; c
 	at  string
 	run func(c *call) []float64 // the step gone wrong; nil if it cannot go wrong like this here
-	// tries are the constants c.value to run with. They are improved if fit says so.
+	// tries are the constants c.value to run with. They are improved if fit says so:
+	// then they need only be near enough.
 	tries func(c *call) []float64
 	fit   fitting
 	// says describes it; a verb in it takes the constant, or what names says of it.
@@ -60,7 +61,7 @@ const (
 // the first in this list is named: the simpler before the stranger.
 var mistakes = []mistake{
 	{cause: "embed-scaled", at: "embed_tokens", says: "the embedding is multiplied by %.6g", fit: byFactor,
-		tries: func(c *call) []float64 { return []float64{math.Sqrt(float64(c.m.Config.Hidden)), 0.5} },
+		tries: constants(1),
 		run:   func(c *call) []float64 { return c.scaled(c.value()) }},
 	{cause: "embed-wrong-row", at: "embed_tokens", says: "each token reads the row of id%+g", fit: asCount,
 		tries: constants(1, -1, 2, -2),
@@ -88,7 +89,7 @@ var mistakes = []mistake{
 	{cause: "qk-norm-after-rope", at: "q_norm k_norm q_rope k_rope|q_norm q_rope|k_norm k_rope", says: "the q/k norm is applied after the rotation",
 		run: func(c *call) []float64 { return c.normAfterRope() }},
 	{cause: "norm-eps", at: allNorms, says: "eps is %.3g", fit: byStep,
-		tries: constants(0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
+		tries: constants(0),
 		run:   func(c *call) []float64 { return c.rms(c.normed(), c.vector(), max(c.value(), 0), false) }},
 	{cause: "norm-wrong-weight", at: "input_layernorm post_attention_layernorm|q_norm k_norm|norm+", says: "the norm has the weight of %s",
 		tries: func(c *call) []float64 { return count(len(c.otherNorms())) },
@@ -136,13 +137,13 @@ var mistakes = []mistake{
 	{cause: "rope-scaling", at: allRopes, says: "YaRN's attention factor is left out",
 		run: func(c *call) []float64 { return c.withoutFactor() }},
 	{cause: "rope-theta", at: allRopes, says: "theta is %.6g", fit: byFactor,
-		tries: thetas,
+		tries: grid(10, 1e9, 1.6),
 		run:   func(c *call) []float64 { return c.rotated(c.halves(c.withTheta(c.value()))) }},
 	{cause: "rope-dim", at: allRopes, says: "the frequencies are made for heads of %.6g", fit: asCount,
 		tries: func(c *call) []float64 { return c.widths() },
 		run:   func(c *call) []float64 { return c.rotated(c.halves(c.forWidth(c.value()))) }},
 	{cause: "rope-scaling", at: allRopes, says: "every frequency is divided by %.6g", fit: byFactor,
-		tries: constants(2, 4, 8, 16, 32, 0.5, 0.25),
+		tries: grid(0.1, 50, 1.3),
 		run:   func(c *call) []float64 { return c.rotated(c.halves(c.divided(c.value()))) }},
 
 	{cause: "scale-missing", at: "probs", says: "the scores are not divided by sqrt(headDim)",
@@ -159,7 +160,7 @@ var mistakes = []mistake{
 	{cause: "gqa-order", at: "probs context+", says: "query head h reads key/value head h mod kvHeads",
 		run: func(c *call) []float64 { return c.heads(func(h int) int { return h % c.m.Config.KVHeads }) }},
 	{cause: "scale-wrong", at: "probs", says: "the scores are multiplied by %.6g", fit: byFactor,
-		tries: func(c *call) []float64 { return c.scales() },
+		tries: func(c *call) []float64 { return []float64{c.scale()} },
 		run:   func(c *call) []float64 { return c.scores(c.value(), causal, c.group) }},
 	{cause: "rope-on-values", at: "context", says: "the values are rotated too",
 		run: func(c *call) []float64 {
@@ -189,7 +190,7 @@ var mistakes = []mistake{
 		run:   func(c *call) []float64 { return c.linear(c.get("norm"), c.otherHeads()[int(c.value())].w, nil) },
 		names: func(c *call) string { return c.otherHeads()[int(c.value())].name }},
 	{cause: "logits-scaled", at: "lm_head", says: "the logits are multiplied by %.6g", fit: byFactor,
-		tries: constants(0.5, 2),
+		tries: constants(1),
 		run:   func(c *call) []float64 { return c.scaled(c.value()) }},
 }
 
@@ -212,13 +213,14 @@ var activations = []struct {
 	{"the identity", func(v float64) float64 { return v }},
 }
 
-// thetas are where the search for theta begins: what models use, and a grid.
-func thetas(*call) []float64 {
-	all := []float64{1e3, 1e4, 1e5, 5e5, 1e6, 5e6, 1e7}
-	for v := 10.0; v < 1e9; v *= 1.6 {
-		all = append(all, v)
+// grid returns from, and so on by the factor, up to to.
+func grid(from, to, factor float64) func(*call) []float64 {
+	return func(*call) (all []float64) {
+		for v := from; v < to; v *= factor {
+			all = append(all, v)
+		}
+		return all
 	}
-	return all
 }
 
 func constants(v ...float64) func(*call) []float64 {
@@ -625,16 +627,6 @@ func (c *call) divided(by float64) []float32 {
 		freq[i] = float32(float64(freq[i]) / by)
 	}
 	return freq
-}
-
-// scales are the factors of the scores that ports have used.
-func (c *call) scales() []float64 {
-	k := c.m.Config
-	all := []float64{1 / float64(k.HeadDim), c.scale() / 2, c.scale() * 2, c.scale() * 4, c.scale() / 4}
-	for _, n := range []int{k.Hidden, k.Hidden / k.Heads, k.Heads, k.KVHeads, k.KVHeads * k.HeadDim} {
-		all = append(all, 1/math.Sqrt(float64(max(n, 1))))
-	}
-	return all
 }
 
 // scores are the probabilities of the recorded q and k.

@@ -319,10 +319,6 @@ func TestMistakeWeights(t *testing.T) {
 	if got, want := at(p, 0, "q_rope", 0).widths(), []float64{6, 36, 18, 20, 5, 64, 128, 256, 60, 20}; !slices.Equal(got, want) {
 		t.Errorf("widths to try: %v, want %v", got, want)
 	}
-	want := []float64{1. / 10, 0.5 / math.Sqrt(10), 2 / math.Sqrt(10), 4 / math.Sqrt(10), 0.25 / math.Sqrt(10), 1 / math.Sqrt(36), 1 / math.Sqrt(6), 1 / math.Sqrt(6), 1 / math.Sqrt(2), 1 / math.Sqrt(20)}
-	if got := at(p, 0, "probs", 0).scales(); !slices.EqualFunc(got, want, func(a, b float64) bool { return math.Abs(a-b) < 1e-12 }) {
-		t.Errorf("scales to try: %v, want %v", got, want)
-	}
 }
 
 // TestCompareMistakes judges what ports with these mistakes would record: the
@@ -384,4 +380,46 @@ func compareFaults(t *testing.T, file string, blocks bool) {
 		}
 	}
 	sameText(t, file, strings.Join(lines, "\n"))
+}
+
+// TestMistakeConstants makes each mistake that has a constant with many of them, and
+// looks for the constant.
+func TestMistakeConstants(t *testing.T) {
+	defer answers(t, "mistake")()
+	m, rec := openTiny(t, "qwen3-tiny", "qwen3-tiny/trace.safetensors")
+	constants := map[string][]float64{
+		"embed-scaled":         {1e-3, 0.3, 6, 1000},
+		"norm-eps":             {0, 1e-9, 3e-8, 4e-7, 5e-6, 6e-5, 7e-4, 8e-3, 0.09, 1, 30},
+		"rope-position-offset": {1, -1, 5, -9, 17, 0.5, 1000, 12345},
+		"rope-theta":           {20, 300, 1e4, 7e5, 3e7, 5e8},
+		"rope-scaling":         {0.1, 0.2, 0.5, 3, 8, 40},
+		"scale-wrong":          {0.01, 0.1, 1, 3},
+		"logits-scaled":        {0.01, 0.5, 3, 100},
+	}
+	for i := range mistakes {
+		a := &mistakes[i]
+		if a.fit != byFactor && a.fit != byStep {
+			continue
+		}
+		if len(constants[a.cause]) == 0 {
+			t.Errorf("%s has a constant that is not tried here", a.cause)
+		}
+		p := newPlain(m, rec.IDs)
+		p.ref = tensorsOf(t, m, rec)
+		for _, at := range m.places() {
+			if len(a.sites([]place{at})) == 0 {
+				continue
+			}
+			right := p.run(inFloat64, nil).compute(at)
+			for _, v := range constants[a.cause] {
+				made := patch{a, []string{at.op}, at.layer, v}
+				want, _ := p.try(&subject{place: at, want: right}, &made, inFloat32)
+				s := subjectOf(p, at, want)
+				f, ok := p.fitted(s, made.with(0))
+				if s.own.excess > 1 && (!ok || math.Abs(f.value-v) > 1e-3*math.Abs(v)+1e-12) {
+					t.Errorf("%s %g at %s (%.2g beyond rounding): got %v, %g", a.cause, v, at.name(), s.own.excess, ok, f.value)
+				}
+			}
+		}
+	}
 }

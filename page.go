@@ -376,7 +376,7 @@ func (r *Report) positions(b *strings.Builder) {
 			fmt.Fprintf(b, "<rect class=\"c%d\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"12\"><title>%s, position %d: %s</title></rect>", level, 44+t*cell, row*14, max(cell-1, 3), html.EscapeString(l.Name), t, Number(v))
 		}
 	}
-	for t := 0; t < seq; t += max(1, 40/cell, seq/16) {
+	for t := 0; t < seq; t += 40 / cell {
 		fmt.Fprintf(b, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">%d</text>", 44+t*cell+cell/2, 14*len(rows)+14, t)
 	}
 	b.WriteString("</svg></div>\n")

@@ -405,3 +405,93 @@ func TestLogScale(t *testing.T) {
 		}
 	}
 }
+
+// TestReportSizes draws reports of many lengths: the charts stay narrow as long as
+// they can be read, and labels do not run into each other.
+func TestReportSizes(t *testing.T) {
+	defer answers(t, "Report.HTML")()
+	labels := func(all []element, prefix string) (text string) {
+		for _, e := range all {
+			if number, ok := strings.CutPrefix(e.text, prefix); ok && e.name == "text" {
+				text += " " + number
+			}
+		}
+		return text
+	}
+	numbers := func(n, every int) (text string) {
+		for i := 0; i < n; i += every {
+			text += fmt.Sprint(" ", i)
+		}
+		return text
+	}
+	for _, tt := range []struct {
+		seq, cell, every int // tokens, width of a cell, cells between two labels
+	}{{1, 16, 2}, {43, 16, 2}, {44, 15, 2}, {60, 11, 3}, {70, 10, 4}, {87, 8, 5}, {100, 7, 5}, {140, 5, 8}, {141, 4, 10}, {175, 4, 10}, {300, 4, 10}} {
+		r := &Report{Growth: Growth{Layers: []LayerGrowth{{Name: "model.layers.0", positions: make([]float64, tt.seq)}}}}
+		all := elements(t, r.HTML(""), "Error by position")
+		var cells, texts []element
+		for _, e := range all {
+			if e.name == "rect" {
+				cells = append(cells, e)
+			} else if e.name == "text" && e.x != 38 {
+				texts = append(texts, e)
+			}
+		}
+		if len(cells) != tt.seq || cells[0].width != float64(max(tt.cell-1, 3)) || tt.seq > 1 && cells[1].x-cells[0].x != float64(tt.cell) {
+			t.Errorf("%d tokens: %d cells, the first %+v", tt.seq, len(cells), cells[0])
+		}
+		if got := labels(texts, ""); got != numbers(tt.seq, tt.every) {
+			t.Errorf("%d tokens: labels%s", tt.seq, got)
+		}
+	}
+	for _, tt := range []struct {
+		layers int
+		step   float64 // between two layers
+		every  int     // layers between two labels of the chart
+		strip  int     // and of the steps
+	}{{2, 60, 1, 1}, {10, 60, 1, 1}, {11, 58.2, 1, 1}, {23, 27.8, 1, 1}, {24, 26.7, 1, 2}, {25, 25.6, 2, 2}, {36, 17.8, 2, 3}, {45, 14.2, 2, 3}, {46, 14, 2, 3}, {80, 14, 2, 6}} {
+		r := &Report{}
+		for i := range tt.layers {
+			name := fmt.Sprintf("model.layers.%d", i)
+			r.Growth.Layers = append(r.Growth.Layers, LayerGrowth{Name: name, Error: 1e-3, Own: 1e-3})
+			r.Tensors = append(r.Tensors, aRow(name, "ok", 1e-7))
+		}
+		page := r.HTML("")
+		var x []float64
+		for _, e := range elements(t, page, "Error over the layers") {
+			if e.class == "chain" {
+				for _, point := range strings.FieldsFunc(e.d, func(r rune) bool { return r == 'M' || r == 'L' }) {
+					at, _ := strconv.ParseFloat(strings.Fields(point)[0], 64)
+					x = append(x, at)
+				}
+			}
+		}
+		if len(x) != tt.layers || math.Abs(x[1]-x[0]-tt.step) > 0.11 {
+			t.Errorf("%d layers: points at %v", tt.layers, x)
+		}
+		var texts []element
+		for _, e := range elements(t, page, "Error over the layers") {
+			if e.y == 228 {
+				texts = append(texts, e)
+			}
+		}
+		if got := labels(texts, ""); got != numbers(tt.layers, tt.every) {
+			t.Errorf("%d layers: labels%s", tt.layers, got)
+		}
+		texts = texts[:0]
+		for _, e := range elements(t, page, "Own error of every step") {
+			if _, err := strconv.Atoi(e.text); err == nil {
+				texts = append(texts, e)
+			}
+		}
+		if got := labels(texts, ""); got != numbers(tt.layers, tt.strip) {
+			t.Errorf("%d layers: labels of the steps%s", tt.layers, got)
+		}
+	}
+	for decades, want := range map[int]string{1: " -1 0", 10: " -10 -9 -8 -7 -6 -5 -4 -3 -2 -1 0", 11: " -11 -9 -7 -5 -3 -1", 12: " -12 -10 -8 -6 -4 -2 0"} {
+		r := &Report{Growth: Growth{Layers: []LayerGrowth{{Name: "model.layers.0", Error: Number(1.5 * math.Pow10(-decades)), Own: 0.5}, {Name: "model.layers.1", Error: 0.5}}}}
+		if got := labels(elements(t, r.HTML(""), "Error over the layers"), "1e"); got != want {
+			t.Errorf("%d decades: labels%s, want%s", decades, got, want)
+		}
+	}
+}

@@ -115,9 +115,12 @@ func TestPlainVariants(t *testing.T) {
 			}
 		}
 		// From the ids alone.
-		alone := newPlain(m, ids)
-		if e := apart(alone.run(inFloat64, nil).compute(place{m.Config.Layers, "lm_head"}), p.ref[place{m.Config.Layers, "lm_head"}]); !(e <= 2e-5) {
+		alone, head := newPlain(m, ids), place{m.Config.Layers, "lm_head"}
+		if e := apart(alone.run(inFloat64, nil).compute(head), p.ref[head]); !(e <= 2e-5) {
 			t.Errorf("%s: the logits from the ids alone: error %.1e of the largest number, tolerance 2e-05", dir, e)
+		}
+		if cone := alone.cone(head); !slices.Equal(cone, m.places()) {
+			t.Errorf("%s: the logits are made of %v", dir, cone)
 		}
 		m.Close()
 	}
@@ -467,7 +470,6 @@ func TestFitted(t *testing.T) {
 		{"nothing of the kind", byFactor, []float64{1}, math.NaN(), func(c *call, v float64) []float64 { return c.scaled(v) }, false},
 		{"nothing to see", byFactor, []float64{1}, 2, func(c *call, v float64) []float64 { return c.right() }, false},
 		{"not possible here", byFactor, []float64{1}, 2, func(c *call, v float64) []float64 { return nil }, false},
-		{"of another size", byFactor, []float64{1}, 2, func(c *call, v float64) []float64 { return c.right()[1:] }, false},
 	} {
 		p := newPlain(m, rec.IDs)
 		p.ref = tensorsOf(t, m, rec)
@@ -785,6 +787,10 @@ func TestReproduces(t *testing.T) {
 	if _, ok := p.reproduces(s, a); ok {
 		t.Error("a mistake that cannot be made reproduces something")
 	}
+	a.mistake.run = func(c *call) []float64 { return c.want() } // what it is tried on is known to it
+	if d, ok := p.reproduces(s, a); !ok || d.max != 0 {
+		t.Errorf("what the reference holds: got %v, %v", ok, d)
+	}
 }
 
 // TestImprove has numbers that no constant reproduces all: what is found has the
@@ -818,9 +824,9 @@ func TestImprove(t *testing.T) {
 		})
 		a.mistake.fit = tt.fit
 		s := &subject{place: place{0, "a"}, want: want, width: 2, ruler: yardstick{sigma, prec}}
-		yards, _ := p.yards(s, a.with(tt.from))
+		yards := p.yards(s, a.with(tt.from))
 		got := p.improve(s, a, start{tt.from, yards})
-		if left, _ := p.yards(s, a.with(got.value)); math.Abs(got.value-tt.want) > 1e-6*tt.want || got.yards != left || !(left < yards) {
+		if left := p.yards(s, a.with(got.value)); math.Abs(got.value-tt.want) > 1e-6*tt.want || got.yards != left || !(left < yards) {
 			t.Errorf("%s: got %.9g with %g left, want %.9g with %g", name, got.value, got.yards, tt.want, left)
 		}
 	}
@@ -836,7 +842,7 @@ func TestNice(t *testing.T) {
 		{1.2e-300, 0.05, 0, 1e-300}, // as much as is allowed, and no more
 		{1.26, 1.3, 0.226, 1.3},
 		{1.26, 1.3, 0.228, 1},
-		{1.26, 1.26, 0, 1.3}, // 0.04 off
+		{1.26, 1.26, 0, 1.3},       // 0.04 off
 		{1.23456, 1.23456, 0, 1.2}, // 0.03456 off
 		{1234.56, 1234.56, 0, 1234.56},
 		{1234.56, 1235, 0, 1235},

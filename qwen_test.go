@@ -942,6 +942,15 @@ func TestKernelSiLU(t *testing.T) {
 			within(c, name+", PyTorch", got[:len(x)], r.numbers("out"), times(2.5, bound))
 			c.equal(name+", the number behind", got[n], float32(7))
 		}
+		// Beyond the range of the exponential.
+		inf, most := float32(math.Inf(1)), float32(math.MaxFloat32)
+		large := []float32{90, 104, 106, 175, 200, 1000, most, inf}
+		got := make([]float32, 16)
+		current.silu(got, append(slices.Clone(large), -90, -104, -106, -175, -200, -1000, -1e30, 0))
+		exact(c, "large numbers", got[:8], large)
+		within(c, "far below 0", got[8:14], make([]float64, 6), []float64{1e-33})
+		current.silu(got[:8], []float32{0, 1, float32(math.NaN()), 0, 1, 0, 0, 0})
+		c.equal("not a number stays that", got[2] != got[2] && got[1] == got[4], true)
 	})
 }
 
@@ -1032,26 +1041,29 @@ func TestParallel(t *testing.T) {
 				}
 			}
 		}
-		// All of them at once: each waits for the others.
+		// All of them at once: each waits for the others. Seldom one that was counted on
+		// as a helper is about to end just then.
 		runtime.GOMAXPROCS(4)
 		var mu sync.Mutex
 		here, most := 0, 0
-		deadline := time.Now().Add(2 * time.Second)
-		parallel(16, 1, func(from, to int) {
-			mu.Lock()
-			here++
-			most = max(most, here)
-			mu.Unlock()
-			for waiting := true; waiting && time.Now().Before(deadline); {
-				time.Sleep(time.Millisecond)
+		for try := 0; try < 4 && most < 4; try++ {
+			deadline := time.Now().Add(time.Second)
+			parallel(16, 1, func(from, to int) {
 				mu.Lock()
-				waiting = most < 4
+				here++
+				most = max(most, here)
 				mu.Unlock()
-			}
-			mu.Lock()
-			here--
-			mu.Unlock()
-		})
+				for waiting := true; waiting && time.Now().Before(deadline); {
+					time.Sleep(time.Millisecond)
+					mu.Lock()
+					waiting = most < 4
+					mu.Unlock()
+				}
+				mu.Lock()
+				here--
+				mu.Unlock()
+			})
+		}
 		c.equal("goroutines at the same time", most, 4)
 		// A panic in any goroutine is the caller's: two pieces, both begun before one of them panics.
 		for panics := range 2 {

@@ -464,18 +464,16 @@ func (k *comparison) accepted(s *subject) bool {
 // bias is 1 if every error of the reference makes its number smaller, -1 if
 // larger.
 func bias(ours, want []float64) float64 {
-	n, sum := 0, 0
+	smaller, larger := 0, 0
 	for i, w := range want {
-		if d := w - ours[i]; d != 0 && ours[i] != 0 {
-			n++
-			if (d > 0) == (ours[i] > 0) {
-				sum--
-			} else {
-				sum++
-			}
+		switch outwards := (w - ours[i]) * ours[i]; {
+		case outwards < 0:
+			smaller++
+		case outwards > 0:
+			larger++
 		}
 	}
-	return float64(sum) / float64(max(n, 1))
+	return float64(smaller-larger) / float64(max(smaller+larger, 1))
 }
 
 // worst returns the three numbers that differ most.
@@ -641,7 +639,7 @@ func (k *comparison) cause(s *subject) (f finding, ties []string, ok bool) {
 			said[g.cause], ties = true, append(ties, g.cause+" ("+k.describe(g, s)+")")
 		}
 	}
-	return f, ties[:min(3, len(ties))], true
+	return f, ties, true
 }
 
 // mostConsistent chooses among findings by what they say of the layer's other
@@ -649,7 +647,7 @@ func (k *comparison) cause(s *subject) (f finding, ties []string, ok bool) {
 func (k *comparison) mostConsistent(s *subject, found []finding) finding {
 	best, most := found[0], math.MinInt
 	for _, f := range found {
-		score := 0
+		var score int
 		for _, t := range k.subjects {
 			if t == s || t.want == nil || t.cone == nil || t.layer != s.layer || !slices.ContainsFunc(t.cone, f.hits) {
 				continue

@@ -117,8 +117,12 @@ func goMutants(file string, text []byte) ([]*mutant, error) {
 					}
 				}
 			case *ast.CallExpr:
+				if source(n.Fun) == "math.Inf" { // of its argument only the sign counts
+					replace("constant", n, map[string]string{"math.Inf(1)": "math.Inf(-1)", "math.Inf(-1)": "math.Inf(1)"}[source(n)])
+					return false
+				}
 				for i := range len(n.Args) - 1 {
-					if f, ok := n.Fun.(*ast.Ident); ok && (f.Name == "min" || f.Name == "max") {
+					if slices.Contains([]string{"min", "max", "slices.Equal"}, source(n.Fun)) {
 						break // the same in any order
 					}
 					swap("arguments", n.Args[i], n.Args[i+1])

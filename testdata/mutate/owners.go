@@ -61,14 +61,14 @@ var owners = map[string]string{
 	"Recording.All": "Recording", "Model.Record": "Recording", "groupNumber": "Recording", "maxRecording": "Recording", "Rename": "Recording",
 	// diagnose.go
 	"inputOf": "placeOf", "layerName": "placeOf", "stateName": "placeOf", "foreignName": "placeOf", "debuggerName": "placeOf", "debuggerMore": "placeOf",
-	"place": "plain", "place.name": "plain", "parent": "plain", "blockOutput": "plain", "step": "plain", "steps": "plain", "isStep": "plain", "Model.places": "plain", "Model.shape": "plain",
+	"place.name": "placeOf", "parent": "placeOf", "place": "plain", "blockOutput": "plain", "step": "plain", "steps": "plain", "isStep": "plain", "Model.places": "plain", "Model.shape": "plain",
 	"Model.norm": "plain", "Model.linear": "plain", "newPlain": "plain", "memoKey": "plain", "wide": "plain", "dotExact": "plain", "causal": "plain", "silu": "plain", "turn": "plain",
 	"precision": "yardstick", "inFloat64": "yardstick", "roundBF16": "yardstick", "roundF16": "yardstick", "noise": "yardstick", "distance": "yardstick", "subject": "yardstick",
 	"patch": "plain.find", "patch.hits": "plain.find", "everyLayer": "plain.find", "plain.run": "plain.find", "run.compute": "plain.find", "run.input": "plain.find", "run.isChanged": "plain.find",
 	"plain.cone": "plain.find", "plain.try": "plain.find", "plain.fitted": "plain.find", "plain.improve": "plain.find", "plain.nice": "plain.find", "plain.callOf": "plain.find", "finding": "plain.find",
 	"finding.says": "plain.find", "start": "plain.find", "closer": "plain.find", "patch.with": "plain.find", "plain.yards": "plain.find", "plain.reproduces": "plain.find", "plain.residual": "plain.find", "plain.measure": "yardstick", "mistake.sites": "plain.find", "layersOf": "plain.find", "likely": "plain.find", "leftover": "plain.find", "compareFloat": "plain.find", "roundTo": "plain.find", "run": "plain.find",
 	// mistakes.go
-	"mistakes": "mistake", "mistakeOf": "mistake", "asTried": "mistake", "fitting": "mistake", "allNorms": "mistake", "activations": "mistake", "thetas": "mistake", "constants": "mistake", "count01": "mistake", "count": "mistake",
+	"mistakes": "mistake", "mistakeOf": "mistake", "asTried": "mistake", "fitting": "mistake", "allNorms": "mistake", "activations": "mistake", "grid": "mistake", "constants": "mistake", "count01": "mistake", "count": "mistake",
 	"ones": "mistake", "plusOne": "mistake", "reversed": "mistake", "namedMatrix": "mistake",
 	// report.go
 	"CompareOptions.Compare": "Compare", "fitShape": "Compare", "fingerprint": "Compare", "bias": "Compare", "worst": "Compare", "nonFinite": "Compare", "finding.number": "Compare", "finding.saying": "Compare",
