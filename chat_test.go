@@ -77,6 +77,15 @@ func TestChatEncode(t *testing.T) {
 	t.Logf("%d conversations with Hugging Face's ids", same)
 }
 
+// A conversation is as long as all that it is made of.
+func TestChatTooLong(t *testing.T) {
+	defer answers(t, "Tokenizer.EncodeChat")()
+	content := strings.Repeat("a", 1<<26)
+	if _, err := testTokenizer(t).EncodeChat(TemplateQwen2, slices.Repeat([]Message{{Role: "user", Content: content}}, 16), RenderOptions{}); err == nil || !strings.HasPrefix(err.Error(), "found a text of 10737") {
+		t.Errorf("16 times 64 MiB, and what is between them: %v", err)
+	}
+}
+
 // Content that spells control tokens adds none: the conversation has as many turns as messages.
 func TestChatForgery(t *testing.T) {
 	defer answers(t, "Tokenizer.EncodeChat")()

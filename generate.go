@@ -233,7 +233,7 @@ func (s *textStream) rest() string {
 // wholeCharacters returns the length of b without the beginning of a character
 // at its end that later bytes may complete.
 func wholeCharacters(b []byte) int {
-	for i := len(b) - 1; i >= 0 && i >= len(b)-utf8.UTFMax; i-- {
+	for i := len(b) - 1; i >= 0; i-- {
 		if utf8.RuneStart(b[i]) {
 			if !utf8.FullRune(b[i:]) {
 				return i

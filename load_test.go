@@ -332,6 +332,20 @@ func refused(t *testing.T, name string, err, kind error, text string) {
 	}
 }
 
+// TestConfigMissing adds one field after the other: what is asked for is the next one.
+func TestConfigMissing(t *testing.T) {
+	defer answers(t, "parseConfig")()
+	text := `{"tie_word_embeddings": true`
+	for _, field := range []string{`"model_type": "qwen3"`, `"hidden_size": 12`, `"intermediate_size": 4`, `"num_hidden_layers": 1`, `"num_attention_heads": 6`,
+		`"num_key_value_heads": 2`, `"vocab_size": 9`, `"max_position_embeddings": 8`, `"rms_norm_eps": 1e-6`} {
+		name := strings.Split(field, `"`)[1]
+		if _, err := parseConfig([]byte(text + "}")); err == nil || err.Error() != "found no "+name+", expected it to be given" {
+			t.Errorf("without %s: %v", name, err)
+		}
+		text += ", " + field
+	}
+}
+
 func TestLoadError(t *testing.T) {
 	golden(t, "LoadError", func(c *check) {
 		long := strings.Repeat("é", 600) // 1,200 bytes

@@ -716,13 +716,26 @@ func TestGrowth(t *testing.T) {
 	for _, tt := range []struct {
 		errors []Number
 		fit    string
-	}{{[]Number{1, 1.4, 1, 1.4, 1.2, 1.5}, "bounded"}, {[]Number{1, 2.2, 2.9, 4.1, 5, 5.9, 7.1, 8}, "linear"}, {[]Number{1, 2.1, 3.9, 8.2, 16, 31}, "exponential"}} {
+	}{{[]Number{1, 1.4, 1, 1.4, 1.2, 1.5}, "bounded"}, {[]Number{1, 2.2, 2.9, 4.1, 5, 5.9, 7.1, 8}, "linear"}, {[]Number{1, 2.1, 3.9, 8.2, 16, 31}, "exponential"},
+		{[]Number{1, 2.5, 2.7, 3.3, 6.9, 2.5}, "linear"},                     // 0.483 of the squares
+		{[]Number{1.2, 2.4, 3.2, 2.8, 5.7, 2.5}, "bounded"},                  // 0.525
+		{[]Number{1, 2.1, 0.8, 1.9, 3, 1.7, 3.6, 3.1}, "exponential"},        // 0.481, and 0.510 if linear
+		{[]Number{1, 2.14, 0.76, 1.9, 3.04, 1.66, 3.64, 3.1}, "bounded"},     // 0.508, and 0.540
+		{[]Number{1, 1.72, 1.18, 1.9, 2.62, 2.08, 3.22, 3.1}, "linear"},      // 0.200 either way
+		{[]Number{1, 1.74, 1.16, 1.9, 2.64, 2.06, 3.24, 3.1}, "exponential"}, // 0.215, and 0.216
+	} {
 		var g Growth
 		for _, e := range tt.errors {
 			g.Layers = append(g.Layers, LayerGrowth{Error: e})
 		}
 		if g.fit(); g.Fit != tt.fit {
 			t.Errorf("%v: got %q, want %q", tt.errors, g.Fit, tt.fit)
+		}
+	}
+	for increase, fit := range map[Number]string{29.5: "bounded", 30: "bounded", 30.5: ""} {
+		g := Growth{Layers: []LayerGrowth{{Error: 1}, {Error: 1}, {Error: 1, Increase: increase}}}
+		if g.fit(); g.Fit != fit {
+			t.Errorf("an increase of %g: got %q, want %q", float64(increase), g.Fit, fit)
 		}
 	}
 }

@@ -267,12 +267,10 @@ func run(s sources, mutants []*mutant, workers int, reasons map[string]string, l
 			for m := next(); m != nil; m = next() {
 				m.try(dir, binary, s.text[m.file])
 				mu.Lock()
-				why, ok := reasons[m.key()]
-				if !ok {
-					why, ok = reasons[m.function+" | * | *"]
-				}
-				if ok && m.outcome == "not caught" {
-					m.outcome, m.reason = "equivalent", why
+				for _, key := range []string{m.key(), m.function + " | " + m.before + " | *", m.function + " | * | *"} {
+					if why, ok := reasons[key]; ok && m.outcome == "not caught" {
+						m.outcome, m.reason = "equivalent", why
+					}
 				}
 				if m.outcome != "does not build" {
 					done = append(done, m)
