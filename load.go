@@ -352,9 +352,6 @@ func (g *connector) take(name string, shape ...int) Tensor {
 	case !slices.Equal(t.Shape, shape):
 		g.err = &LoadError{t.file, ErrShape, fmt.Sprintf("%s: found shape %s, expected %v", name, shapeText(t.Shape), shape)}
 	}
-	if g.err != nil {
-		return Tensor{}
-	}
 	g.used[name], g.order = true, append(g.order, t.Tensor)
 	return t.Tensor
 }
