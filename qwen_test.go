@@ -2105,6 +2105,8 @@ func TestFilterCold(t *testing.T) {
 	golden(t, "Sampling.Filter", func(c *check) {
 		got := Sampling{Temperature: 1e-40}.Filter([]float32{1, 5, -3, 4.75}, nil)
 		c.equal("one is left", got, []float32{removed, 0, removed, removed})
+		never := []float32{0, -1000} // the second has a probability of 0 in float32
+		c.equal("top_p of 1 is off", Sampling{Temperature: 1, TopP: 1}.Filter(never, nil), never)
 	})
 }
 

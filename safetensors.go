@@ -208,7 +208,7 @@ type headerEntry struct {
 //	{"shape": [-1], …}              shape[0]: found -1, expected a number that is not negative
 //	{"data_offsets": [0], …}        data_offsets: found 1 offsets, expected two: begin and end
 func readEntry(r *jsonReader, name string) headerEntry {
-	e := headerEntry{name: name, begin: -1, end: -1}
+	e := headerEntry{name: name}
 	var shape [maxRank]int
 	seen, rank := 0, 0 // a bit for each of the three fields; dimensions so far
 	size := func() int64 {
