@@ -941,7 +941,7 @@ func (p *plain) find(s *subject) []finding {
 		m := &mistakes[i]
 		for _, ops := range m.sites(s.cone) {
 			for _, layer := range layersOf(ops, s.cone) {
-				if f, ok := p.fitted(s, patch{m, ops, layer, 0}); ok {
+				if f, ok := p.fitted(s, patch{mistake: m, ops: ops, layer: layer}); ok {
 					found = append(found, f)
 				}
 			}

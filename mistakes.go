@@ -280,7 +280,7 @@ func (c *call) rowsFound() []int {
 			w.rowTo(row, id)
 			same := true
 			for i, v := range row {
-				if d := math.Abs(float64(v) - want[i]); d > max(2*c.prec.unit, 1e-6)*math.Abs(want[i]) {
+				if d := math.Abs(float64(v) - want[i]); d > 1e-6*math.Abs(want[i]) {
 					same = false
 					break
 				}

@@ -298,6 +298,12 @@ func TestMistakeWeights(t *testing.T) {
 			t.Errorf("%s: it was tried all the same", name)
 		}
 	}
+	for value, want := range map[float64]string{0: "0", 2: "1", 5: "2"} {
+		i := slices.IndexFunc(mistakes, func(m mistake) bool { return m.says == "the weights are those of layer %s" })
+		if got := mistakes[i].names(at(p, 0, "q_proj", value)); got != want {
+			t.Errorf("constant %g: layer %s, want %s", value, got, want)
+		}
+	}
 	narrow := &Model{Config: m.Config, Layers: m.Layers, rotary: m.rotary}
 	narrow.Config.HeadDim = 2
 	n := at(newPlain(narrow, rec.IDs), 0, "q_rope", 0)

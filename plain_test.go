@@ -819,15 +819,17 @@ func TestImprove(t *testing.T) {
 		up, down = up+slopes[i]*w/(yard*yard), down+slopes[i]*slopes[i]/(yard*yard)
 	}
 	for name, tt := range map[string]struct {
-		fit  fitting
-		from float64
-		y    func(v float64) float64 // times the slopes
-		want float64
+		fit       fitting
+		from      float64
+		y         func(v float64) float64 // times the slopes
+		want, off float64
 	}{
-		"a step":              {byStep, 1, func(v float64) float64 { return v }, up / down},
-		"a step from nothing": {byStep, 0, func(v float64) float64 { return v }, up / down},
-		"a factor":            {byFactor, 2, func(v float64) float64 { return math.Log(v) }, math.Exp(up / down)},
-		"far away":            {byFactor, 0.05, func(v float64) float64 { return math.Log(v) }, math.Exp(up / down)},
+		"a step":              {byStep, 1, func(v float64) float64 { return v }, up / down, 1e-6},
+		"a step from nothing": {byStep, 0, func(v float64) float64 { return v }, up / down, 1e-6},
+		"a factor":            {byFactor, 2, func(v float64) float64 { return math.Log(v) }, math.Exp(up / down), 1e-5},
+		"far away":            {byFactor, 0.05, func(v float64) float64 { return math.Log(v) }, math.Exp(up / down), 1e-5},
+		// The yardstick grows with the number, so that it has its least elsewhere by a little.
+		"too far at once": {byStep, 1.4, func(v float64) float64 { return up/down + math.Atan(5*(v-2)) }, 2, 0.05},
 	} {
 		p, a := toy(nil, func(v float64) (y []float64) {
 			for _, slope := range slopes {
@@ -839,7 +841,7 @@ func TestImprove(t *testing.T) {
 		s := &subject{place: place{0, "a"}, want: want, width: 2, ruler: yardstick{sigma, prec}}
 		yards := p.yards(s, a.with(tt.from))
 		got := p.improve(s, a, start{tt.from, yards})
-		if left := p.yards(s, a.with(got.value)); math.Abs(got.value-tt.want) > 1e-6*tt.want || got.yards != left || !(left < yards) {
+		if left := p.yards(s, a.with(got.value)); math.Abs(got.value-tt.want) > tt.off || got.yards != left || !(left < yards) {
 			t.Errorf("%s: got %.9g with %g left, want %.9g with %g", name, got.value, got.yards, tt.want, left)
 		}
 	}

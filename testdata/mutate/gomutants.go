@@ -72,11 +72,15 @@ func goMutants(file string, text []byte) ([]*mutant, error) {
 				add(kind, a.Pos(), b.End(), source(b)+string(text[offset(a.End()):offset(b.Pos())])+source(a))
 			}
 		}
+		distances := map[ast.Expr]bool{} // in math.Abs(a - b)
 		ast.Inspect(decl, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.BinaryExpr:
 				for _, op := range swaps[n.Op] {
 					add("operator", n.OpPos, n.OpPos+token.Pos(len(n.Op.String())), op.String())
+				}
+				if n.Op == token.SUB && distances[n] {
+					break // the same in any order
 				}
 				if n.Op == token.SUB || n.Op == token.QUO || n.Op == token.SHL || n.Op == token.REM {
 					swap("operands", n.X, n.Y)
@@ -117,12 +121,15 @@ func goMutants(file string, text []byte) ([]*mutant, error) {
 					}
 				}
 			case *ast.CallExpr:
+				if source(n.Fun) == "math.Abs" {
+					distances[n.Args[0]] = true
+				}
 				if source(n.Fun) == "math.Inf" { // of its argument only the sign counts
 					replace("constant", n, map[string]string{"math.Inf(1)": "math.Inf(-1)", "math.Inf(-1)": "math.Inf(1)"}[source(n)])
 					return false
 				}
 				for i := range len(n.Args) - 1 {
-					if slices.Contains([]string{"min", "max", "slices.Equal"}, source(n.Fun)) {
+					if slices.Contains([]string{"min", "max", "slices.Equal", "c.sum", "c.times"}, source(n.Fun)) {
 						break // the same in any order
 					}
 					swap("arguments", n.Args[i], n.Args[i+1])
