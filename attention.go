@@ -42,6 +42,7 @@ package qwen
 import (
 	"fmt"
 	"math"
+	"sync"
 )
 
 // AttentionWeights are the tensors of one block's attention. A bias that the
@@ -125,36 +126,39 @@ func Attention(q, k, v []float32, heads, kvHeads, headDim int, see Trace) []floa
 	//	kvHead 1        3   4     5
 	blocks := (seq + attentionTokens - 1) / attentionTokens
 	parallel(kvHeads*blocks, 1, func(from, to int) {
-		queries := make([]float32, min(seq, attentionTokens)*group*headDim)
-		out := make([]float32, len(queries))
-		scores := make([]float32, min(seq, attentionTokens)*group*total)
+		b := attentionBuffers.Get().(*attentionBuffer)
+		defer attentionBuffers.Put(b)
 		for unit := from; unit < to; unit++ {
 			kvHead, first := unit/blocks, unit%blocks*attentionTokens
 			tokens := min(attentionTokens, seq-first)
 			at := func(t int) int { return ((first+t)*heads + kvHead*group) * headDim }
-			queries, out := queries[:tokens*group*headDim], out[:tokens*group*headDim]
+			queries, out := grow(&b.queries, tokens*group*headDim), grow(&b.out, tokens*group*headDim)
 			for t := range tokens {
 				copy(queries[t*group*headDim:], q[at(t):at(t)+group*headDim])
 			}
 			visible := past + first + tokens // keys that the last of them sees
+			width := (visible + 7) &^ 7      // of a row of scores: softmax works on multiples of 8
+			scores := grow(&b.scores, tokens*group*width)
 
 			// scores[t][g][s] = q·k[s] / sqrt(headDim)
-			attentionScores(scores, queries, k[kvHead*headDim:], headDim, kvHeads*headDim, visible, scale)
+			attentionScores(scores, queries, k[kvHead*headDim:], headDim, kvHeads*headDim, visible, width, scale)
 			// probs = softmax(scores), of the keys that are not later
 			for t := range tokens {
 				for g := range group {
-					row := scores[(t*group+g)*visible:][:visible]
-					seen := row[:past+first+t+1] // keys 0 … past+first+t
-					softmax(seen)
-					clear(row[len(seen):])
+					row := scores[(t*group+g)*width:][:width]
+					seen := past + first + t + 1 // keys 0 … past+first+t
+					for s := seen; s < width; s++ {
+						row[s] = removed // e^-Inf is 0
+					}
+					current.softmax(row)
 					if probs != nil {
-						copy(probs[((kvHead*group+g)*seq+first+t)*total:], row)
+						copy(probs[((kvHead*group+g)*seq+first+t)*total:], row[:visible])
 					}
 				}
 			}
 			// context[t][g] = Σ probs[t][g][s] * v[s]
 			clear(out)
-			attentionValues(out, scores, v[kvHead*headDim:], headDim, kvHeads*headDim, visible)
+			attentionValues(out, scores, v[kvHead*headDim:], headDim, kvHeads*headDim, visible, width)
 			for t := range tokens {
 				copy(context[at(t):], out[t*group*headDim:][:group*headDim])
 			}
@@ -168,6 +172,14 @@ func Attention(q, k, v []float32, heads, kvHeads, headDim int, see Trace) []floa
 // is loaded serves the queries of all of them; their scores, 6 * group * total
 // numbers, are what a worker holds meanwhile. The kernels' tiles are 3 or 6 wide.
 const attentionTokens = 6
+
+// An attentionBuffer is what a worker holds for one unit.
+type attentionBuffer struct {
+	queries, out []float32 // [tokens, group, headDim]
+	scores       []float32 // [tokens, group, width]
+}
+
+var attentionBuffers = sync.Pool{New: func() any { return new(attentionBuffer) }}
 
 // attentionShape returns the number of new tokens and of all tokens, or panics.
 func attentionShape(q, k, v []float32, heads, kvHeads, headDim int) (seq, total int) {

@@ -212,7 +212,7 @@ func BenchmarkKernels(b *testing.B) {
 		// Rows 4 KiB apart would fall into the same lines of the L1 cache.
 		const stride = cols + rowMultiple
 		w, x := randomFloats(r, rows*stride), randomFloats(r, 6*stride)
-		t := &tile{y: y, w: w, x: x, yStride: cols, wStride: stride, xStride: stride, n: cols, first: true, last: true}
+		t := &tile{y: y, w: w, x: x, yStride: cols, wStride: stride, xStride: stride, n: cols, count: 1, first: true, last: true}
 		b.Run(k.name+"/tile", func(b *testing.B) {
 			for b.Loop() {
 				k.tile(t)

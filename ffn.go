@@ -50,6 +50,7 @@ func FFN(x []float32, w FFNWeights, see Trace) []float32 {
 
 	down := Linear(gated, w.Down, nil) // [seq, hidden]
 	see.step("mlp.down_proj", down, w.Down.Rows)
+	recycle(gate, up)
 	return down
 }
 

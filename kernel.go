@@ -100,6 +100,7 @@ type tile struct {
 	y, w, x, sums             []float32
 	yStride, wStride, xStride int
 	n                         int  // columns, a multiple of rowMultiple; mix: rows of w, any number
+	count                     int  // tiles, one after the other down the rows of w
 	first                     bool // sums start at zero, not from sums
 	last                      bool // the lanes are added up and stored in y, not in sums
 }
@@ -173,7 +174,7 @@ func (k *kernel) widen(dst []float32, src []byte, dtype DType) {
 //
 // It goes tile by tile, the keys as the tile's rows of w and the queries as its
 // tokens; what does not fill a tile goes through a copy that does.
-func attentionScores(scores, q, k []float32, headDim, stride, visible int, scale float32) {
+func attentionScores(scores, q, k []float32, headDim, stride, visible, width int, scale float32) {
 	rows, tokens := current.rows, current.tokens
 	p := tiles.Get().(*tileBuffers)
 	defer tiles.Put(p)
@@ -181,28 +182,32 @@ func attentionScores(scores, q, k []float32, headDim, stride, visible int, scale
 	for i, v := range q {
 		scaled[i] = v * scale
 	}
-	scaled, width := padRows(scaled, headDim)
+	scaled, padded := padRows(scaled, headDim)
 	queries := len(q) / headDim
 	t := &p.tile
-	t.n, t.first, t.last = width, true, true
-	for s := 0; s < visible; s += rows {
-		t.w, t.wStride = k[s*stride:], stride
-		if soon := s + 2*rows; soon+rows < visible && current.prefetch != nil {
-			current.prefetch(k[soon*stride:(soon+rows)*stride], stride, headDim) // in decode they come from memory
+	t.n, t.first, t.last = padded, true, true
+	for s, n := 0, 0; s < visible; s += n { // n keys, which all queries pass before the next
+		if n = min(attentionRows, visible-s); n > rows {
+			n -= n % rows // the rest comes alone
 		}
-		if n := min(rows, visible-s); n < rows || width > headDim {
-			t.w, t.wStride = fill(&p.w, rows, width, t.w, stride, n, headDim), width
+		if soon := s + attentionRows; soon < visible && current.prefetch != nil {
+			current.prefetch(k[soon*stride:min((soon+attentionRows)*stride, len(k))], stride, headDim) // in decode they come from memory
+		}
+		t.w, t.wStride = k[s*stride:], stride
+		t.count = (n + rows - 1) / rows
+		if n < rows || padded > headDim {
+			t.w, t.wStride = fill(&p.w, t.count*rows, padded, t.w, stride, n, headDim), padded
 		}
 		for i := 0; i < queries; i += tokens {
-			t.x, t.xStride = scaled[i*width:], width
-			t.y, t.yStride = scores[i*visible+s:], visible
-			if m, n := min(tokens, queries-i), min(rows, visible-s); m < tokens || n < rows {
-				t.x = fill(&p.x, tokens, width, t.x, width, m, width)
+			t.x, t.xStride = scaled[i*padded:], padded
+			t.y, t.yStride = scores[i*width+s:], width
+			if m := min(tokens, queries-i); m < tokens || n < rows {
+				t.x = fill(&p.x, tokens, padded, t.x, padded, m, padded)
 				y := t.y
-				t.y, t.yStride = grow(&p.y, tokens*rows), rows
+				t.y, t.yStride = grow(&p.y, tokens*t.count*rows), t.count*rows
 				current.tile(t)
 				for j := range m {
-					copy(y[j*visible:][:n], t.y[j*rows:])
+					copy(y[j*width:][:n], t.y[j*t.yStride:])
 				}
 			} else {
 				current.tile(t)
@@ -224,7 +229,7 @@ func attentionScores(scores, q, k []float32, headDim, stride, visible int, scale
 //
 // The copies are for what does not fill a tile: the last queries, and a headDim that
 // is no multiple of mixColumns. What is filled up is 0, and what comes of it dropped.
-func attentionValues(out, probs, v []float32, headDim, stride, visible int) {
+func attentionValues(out, probs, v []float32, headDim, stride, visible, width int) {
 	columns, tokens := current.mixColumns, current.mixTokens
 	p := tiles.Get().(*tileBuffers)
 	defer tiles.Put(p)
@@ -234,20 +239,20 @@ func attentionValues(out, probs, v []float32, headDim, stride, visible int) {
 		t.n = min(attentionRows, visible-s)
 		for c := 0; c < headDim; c += columns {
 			t.w, t.wStride = v[s*stride+c:], stride
-			width := min(columns, headDim-c)
-			if width < columns {
-				t.w, t.wStride = fill(&p.w, t.n, columns, t.w, stride, t.n, width), columns
+			here := min(columns, headDim-c)
+			if here < columns {
+				t.w, t.wStride = fill(&p.w, t.n, columns, t.w, stride, t.n, here), columns
 			}
 			for i := 0; i < queries; i += tokens {
-				t.x, t.xStride = probs[i*visible+s:], visible
+				t.x, t.xStride = probs[i*width+s:], width
 				t.y, t.yStride = out[i*headDim+c:], headDim
-				if m := min(tokens, queries-i); m < tokens || width < columns {
-					t.x, t.xStride = fill(&p.x, tokens, t.n, t.x, visible, m, t.n), t.n
+				if m := min(tokens, queries-i); m < tokens || here < columns {
+					t.x, t.xStride = fill(&p.x, tokens, t.n, t.x, width, m, t.n), t.n
 					y := t.y
-					t.y, t.yStride = fill(&p.y, tokens, columns, y, headDim, m, width), columns
+					t.y, t.yStride = fill(&p.y, tokens, columns, y, headDim, m, here), columns
 					current.mix(t)
 					for j := range m {
-						copy(y[j*headDim:][:width], t.y[j*columns:])
+						copy(y[j*headDim:][:here], t.y[j*columns:])
 					}
 				} else {
 					current.mix(t)
@@ -372,17 +377,19 @@ func dotsBF16Generic(y []float32, w []byte, x []float32) {
 	}
 }
 
-// tileGeneric is a tile of one row and one token.
+// tileGeneric is a column of tiles of one row and one token.
 func tileGeneric(t *tile) {
-	var s lanes
-	if !t.first {
-		s = lanes(t.sums)
-	}
-	s.add(t.w[:t.n], t.x[:t.n])
-	if t.last {
-		t.y[0] = s.sum()
-	} else {
-		copy(t.sums, s[:])
+	for i := range t.count {
+		var s lanes
+		if !t.first {
+			s = lanes(t.sums[i*len(s):])
+		}
+		s.add(t.w[i*t.wStride:][:t.n], t.x[:t.n])
+		if t.last {
+			t.y[i] = s.sum()
+		} else {
+			copy(t.sums[i*len(s):], s[:])
+		}
 	}
 }
 

@@ -40,6 +40,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -139,11 +140,12 @@ func Embed(tokens []int, w Matrix) []float32 {
 func Linear(x []float32, w Matrix, bias []float32) []float32 {
 	w.check(x, bias)
 	seq := len(x) / w.Cols
-	y := make([]float32, seq*w.Rows) // [seq, out]
-	x, width := padRows(x, w.Cols)   // [seq, width]
-	parallel(w.Rows, panelRows(width), func(from, to int) {
-		for r := from; r < to; r += panelRows(width) {
-			w.multiply(y, x, width, r, min(r+panelRows(width), to))
+	y := floats(seq * w.Rows)      // [seq, out]
+	x, width := padRows(x, w.Cols) // [seq, width]
+	piece := w.pieceRows(seq, width)
+	parallel(w.Rows, piece, func(from, to int) {
+		for r := from; r < to; r += piece {
+			w.multiply(y, x, width, r, min(r+piece, to))
 		}
 		if bias != nil {
 			for t := range seq {
@@ -152,6 +154,15 @@ func Linear(x []float32, w Matrix, bias []float32) []float32 {
 		}
 	})
 	return y
+}
+
+// pieceRows is how many rows of w are one piece of parallel work for seq tokens.
+func (w Matrix) pieceRows(seq, width int) int {
+	if seq > 1 {
+		return panelRows(width)
+	}
+	share := w.Rows / (2 * runtime.GOMAXPROCS(0)) // two pieces for each core, if they are short
+	return max(dotRows, min(streamRows, share)/dotRows*dotRows)
 }
 
 // padRows returns rows of cols numbers filled up with zeros to a multiple of
@@ -247,6 +258,10 @@ const tileColumns = 1024
 
 var panels = sync.Pool{New: func() any { return new(panel) }}
 
+// streamRows is how many rows a core reads in one call of dots, in four streams: with
+// rows of 2 KiB, 128 KiB a stream. The longer, the seldomer it begins anew.
+const streamRows = 256
+
 // panelRows returns how many rows of the given width make a panel: whole tiles,
 // and at least one.
 func panelRows(width int) int {
@@ -275,21 +290,54 @@ func (p *panel) widen(w Matrix, from, to, width int) {
 func (p *panel) multiply(y []float32, yStride int, x []float32, seq int) {
 	rows, tokens := current.rows, current.tokens
 	sums := rows * tokens * len(lanes{}) // of one tile
-	p.sums = slices.Grow(p.sums[:0], (p.rows+rows-1)/rows*sums)[:(p.rows+rows-1)/rows*sums]
+	whole := p.rows / rows               // tiles that need not overlap
+	p.sums = slices.Grow(p.sums[:0], (whole+1)*sums)[:(whole+1)*sums]
 	p.tile.yStride, p.tile.wStride, p.tile.xStride = yStride, p.width, p.width
+	columns := evenPiece(p.width, tileColumns)
 	for t := 0; t < seq; t += tokens {
 		token := min(t, seq-tokens)
-		for c := 0; c < p.width; c += tileColumns {
-			p.tile.n = min(tileColumns, p.width-c)
-			p.tile.first, p.tile.last = c == 0, c+tileColumns >= p.width
+		for c := 0; c < p.width; c += columns {
+			p.tile.n = min(columns, p.width-c)
+			p.tile.first, p.tile.last = c == 0, c+columns >= p.width
 			p.tile.x = x[token*p.width+c:]
-			for r := 0; r < p.rows; r += rows {
-				p.tile.sums = p.sums[r/rows*sums:]
-				row := min(r, p.rows-rows)
-				p.tile.w = p.w[row*p.width+c:]
-				p.tile.y = y[token*yStride+row:]
+			down := func(row, tile, count int) {
+				p.tile.w, p.tile.y = p.w[row*p.width+c:], y[token*yStride+row:]
+				p.tile.sums, p.tile.count = p.sums[tile*sums:], count
 				current.tile(&p.tile)
+			}
+			down(0, 0, whole)
+			if p.rows%rows > 0 {
+				down(p.rows-rows, whole, 1)
 			}
 		}
 	}
 }
+
+// evenPiece returns the length of the pieces, multiples of rowMultiple, into which
+// n is cut so that none is longer than most: 4864 is five pieces of 976 and not
+// four of 1024 and one of 768.
+func evenPiece(n, most int) int {
+	pieces := (n + most - 1) / most
+	return ((n+pieces-1)/pieces + rowMultiple - 1) / rowMultiple * rowMultiple
+}
+
+// floats returns n numbers of any value: an array that was recycled, or a new one.
+func floats(n int) []float32 {
+	if pool, ok := recycled.Load(n); ok {
+		if x, ok := pool.(*sync.Pool).Get().(*[]float32); ok {
+			return *x
+		}
+	}
+	return make([]float32, n)
+}
+
+// recycle gives back results of Linear that nobody will read any more. A new array
+// must be cleared, by one core while the others wait: 3 % of prefill were that.
+func recycle(arrays ...[]float32) {
+	for _, x := range arrays {
+		pool, _ := recycled.LoadOrStore(len(x), new(sync.Pool))
+		pool.(*sync.Pool).Put(&x)
+	}
+}
+
+var recycled sync.Map // of *sync.Pool of *[]float32, by length

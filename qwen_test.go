@@ -858,7 +858,7 @@ func TestKernelTile(t *testing.T) {
 				for at := 0; at < n; at += piece {
 					size := min(piece, n-at)
 					current.tile(&tile{y: y, w: w[at:], x: x[at:], sums: sums, yStride: strides[0], wStride: strides[1], xStride: strides[2],
-						n: size, first: at == 0, last: at+size == n})
+						n: size, count: 1, first: at == 0, last: at+size == n})
 					if last := at+size == n; !last && y[0] != 7 {
 						c.fail("%d columns in pieces of %d: writes y before the last", n, piece)
 					}
@@ -1348,14 +1348,17 @@ func TestAttentionScores(t *testing.T) {
 				visible := a.past + t + 1
 				for kv := range a.kvHeads {
 					at := (t*a.heads + kv*group) * a.headDim
-					scores := make([]float32, group*visible)
-					attentionScores(scores, a.q[at:at+group*a.headDim], a.strided(a.k, kv), a.headDim, a.kvHeads*a.headDim, visible, float32(1/math.Sqrt(float64(a.headDim))))
-					got = append(got, scores...)
+					width := visible + 5 // a row of scores is longer than what is seen
+					scores := slices.Repeat([]float32{7}, group*width)
+					attentionScores(scores, a.q[at:at+group*a.headDim], a.strided(a.k, kv), a.headDim, a.kvHeads*a.headDim, visible, width, float32(1/math.Sqrt(float64(a.headDim))))
 					for g := range group {
 						h := kv*group + g
+						row := scores[g*width : (g+1)*width]
+						got = append(got, row[:visible]...)
+						c.equal(name+": between the rows", row[visible:], []float32{7, 7, 7, 7, 7})
 						s, e := a.scores(t, h)
 						want, bound = append(want, s...), append(bound, e...)
-						p, _ := softmax64(widen64(scores[g*visible : (g+1)*visible]))
+						p, _ := softmax64(widen64(row[:visible]))
 						_, pe, _, _ := a.attend(t, h)
 						wantProbs, probsBound = append(wantProbs, p...), append(probsBound, pe...)
 						probs = append(probs, a.probs[(h*a.seq+t)*a.total:][:visible]...)
@@ -1375,6 +1378,7 @@ func TestAttentionValues(t *testing.T) {
 			group := a.heads / a.kvHeads
 			var got, torch []float32
 			var want, bound []float64
+			nan := float32(math.NaN()) // between the rows of probabilities
 			for t := range a.seq {
 				visible := a.past + t + 1
 				for kv := range a.kvHeads {
@@ -1383,7 +1387,7 @@ func TestAttentionValues(t *testing.T) {
 					for g := range group {
 						h := kv*group + g
 						row := a.probs[(h*a.seq+t)*a.total:][:visible]
-						probs = append(probs, row...)
+						probs = append(append(probs, row...), nan, nan, nan)
 						torch = append(torch, a.row(a.out, a.heads, t, h)...)
 						for d := range a.headDim {
 							sum, size := 0.0, 0.0
@@ -1394,7 +1398,7 @@ func TestAttentionValues(t *testing.T) {
 							want, bound = append(want, sum), append(bound, float64(visible)*ulp*size)
 						}
 					}
-					attentionValues(out, probs, a.strided(a.v, kv), a.headDim, a.kvHeads*a.headDim, visible)
+					attentionValues(out, probs, a.strided(a.v, kv), a.headDim, a.kvHeads*a.headDim, visible, visible+3)
 					got = append(got, out...)
 				}
 			}

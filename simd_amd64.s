@@ -65,10 +65,14 @@ TEXT ·dotsBF16AVX2(SB), NOSPLIT, $0-72
 	MOVQ          y_len+8(FP), BX
 	MOVQ          w_base+24(FP), SI
 	MOVQ          x_base+48(FP), DX
+	SHRQ          $2, BX                               // rows of a quarter
 	MOVQ          x_len+56(FP), R8                     // columns
 	SHLQ          $1, R8                               // 2 bytes each
+	IMULQ         BX, R8                               // bytes of a quarter
 	LEAQ          (R8)(R8*2), R9
-	LEAQ          6144(SI)(R9*1), R12
+	MOVQ          BX, R12
+	SHLQ          $2, R12                              // bytes of a quarter of y
+	LEAQ          (R12)(R12*2), R13
 
 rows:
 	VXORPS        Y0, Y0, Y0                           // s0 = 0
@@ -105,9 +109,6 @@ columns:
 	VFMADD231PS   Y5, Y8, Y1                           // s1 += w1[8:16]*x[8:16]
 	VFMADD231PS   Y6, Y8, Y2                           // s2 += w2[8:16]*x[8:16]
 	VFMADD231PS   Y7, Y8, Y3                           // s3 += w3[8:16]*x[8:16]
-	PREFETCHT0    (R12)
-	PREFETCHT0    64(R12)
-	ADDQ          $128, R12
 	ADDQ          $32, SI
 	ADDQ          $64, R10
 	SUBQ          $16, R11
@@ -118,10 +119,12 @@ columns:
 	VHADDPS       Y2, Y0, Y0
 	VEXTRACTF128  $1, Y0, X1
 	VADDPS        X1, X0, X0
-	VMOVUPS       X0, (DI)                             // y[0:4] = sums
-	ADDQ          $16, DI
-	ADDQ          R9, SI                               // over the other three rows
-	SUBQ          $4, BX
+	VMOVSS        X0, (DI)                             // y[0] = sum of s0
+	VEXTRACTPS    $1, X0, (DI)(R12*1)                  // y[q] = sum of s1
+	VEXTRACTPS    $2, X0, (DI)(R12*2)                  // y[2q] = sum of s2
+	VEXTRACTPS    $3, X0, (DI)(R13*1)                  // y[3q] = sum of s3
+	ADDQ          $4, DI
+	DECQ          BX                                   // SI is at the next row of each quarter
 	JNZ           rows
 	VZEROUPPER
 	RET
@@ -134,10 +137,14 @@ TEXT ·dotsF16AVX2(SB), NOSPLIT, $0-72
 	MOVQ          y_len+8(FP), BX
 	MOVQ          w_base+24(FP), SI
 	MOVQ          x_base+48(FP), DX
+	SHRQ          $2, BX                               // rows of a quarter
 	MOVQ          x_len+56(FP), R8                     // columns
 	SHLQ          $1, R8                               // 2 bytes each
+	IMULQ         BX, R8                               // bytes of a quarter
 	LEAQ          (R8)(R8*2), R9
-	LEAQ          6144(SI)(R9*1), R12
+	MOVQ          BX, R12
+	SHLQ          $2, R12                              // bytes of a quarter of y
+	LEAQ          (R12)(R12*2), R13
 
 rows:
 	VXORPS        Y0, Y0, Y0                           // s0 = 0
@@ -166,9 +173,6 @@ columns:
 	VFMADD231PS   Y5, Y8, Y1                           // s1 += w1[8:16]*x[8:16]
 	VFMADD231PS   Y6, Y8, Y2                           // s2 += w2[8:16]*x[8:16]
 	VFMADD231PS   Y7, Y8, Y3                           // s3 += w3[8:16]*x[8:16]
-	PREFETCHT0    (R12)
-	PREFETCHT0    64(R12)
-	ADDQ          $128, R12
 	ADDQ          $32, SI
 	ADDQ          $64, R10
 	SUBQ          $16, R11
@@ -179,10 +183,12 @@ columns:
 	VHADDPS       Y2, Y0, Y0
 	VEXTRACTF128  $1, Y0, X1
 	VADDPS        X1, X0, X0
-	VMOVUPS       X0, (DI)                             // y[0:4] = sums
-	ADDQ          $16, DI
-	ADDQ          R9, SI                               // over the other three rows
-	SUBQ          $4, BX
+	VMOVSS        X0, (DI)                             // y[0] = sum of s0
+	VEXTRACTPS    $1, X0, (DI)(R12*1)                  // y[q] = sum of s1
+	VEXTRACTPS    $2, X0, (DI)(R12*2)                  // y[2q] = sum of s2
+	VEXTRACTPS    $3, X0, (DI)(R13*1)                  // y[3q] = sum of s3
+	ADDQ          $4, DI
+	DECQ          BX                                   // SI is at the next row of each quarter
 	JNZ           rows
 	VZEROUPPER
 	RET
@@ -196,10 +202,14 @@ TEXT ·dotsF32AVX2(SB), NOSPLIT, $0-72
 	MOVQ          y_len+8(FP), BX
 	MOVQ          w_base+24(FP), SI
 	MOVQ          x_base+48(FP), DX
+	SHRQ          $2, BX                               // rows of a quarter
 	MOVQ          x_len+56(FP), R8                     // columns
 	SHLQ          $2, R8                               // 4 bytes each
+	IMULQ         BX, R8                               // bytes of a quarter
 	LEAQ          (R8)(R8*2), R9
-	LEAQ          6144(SI)(R9*1), R12
+	MOVQ          BX, R12
+	SHLQ          $2, R12                              // bytes of a quarter of y
+	LEAQ          (R12)(R12*2), R13
 
 rows:
 	VXORPS        Y0, Y0, Y0                           // s0 = 0
@@ -220,11 +230,6 @@ columns:
 	VFMADD231PS   32(SI)(R8*1), Y8, Y1                 // s1 += w1[8:16]*x[8:16]
 	VFMADD231PS   32(SI)(R8*2), Y8, Y2                 // s2 += w2[8:16]*x[8:16]
 	VFMADD231PS   32(SI)(R9*1), Y8, Y3                 // s3 += w3[8:16]*x[8:16]
-	PREFETCHT0    (R12)
-	PREFETCHT0    64(R12)
-	PREFETCHT0    128(R12)
-	PREFETCHT0    192(R12)
-	ADDQ          $256, R12
 	ADDQ          $64, SI
 	ADDQ          $64, R10
 	SUBQ          $16, R11
@@ -235,10 +240,12 @@ columns:
 	VHADDPS       Y2, Y0, Y0
 	VEXTRACTF128  $1, Y0, X1
 	VADDPS        X1, X0, X0
-	VMOVUPS       X0, (DI)                             // y[0:4] = sums
-	ADDQ          $16, DI
-	ADDQ          R9, SI                               // over the other three rows
-	SUBQ          $4, BX
+	VMOVSS        X0, (DI)                             // y[0] = sum of s0
+	VEXTRACTPS    $1, X0, (DI)(R12*1)                  // y[q] = sum of s1
+	VEXTRACTPS    $2, X0, (DI)(R12*2)                  // y[2q] = sum of s2
+	VEXTRACTPS    $3, X0, (DI)(R13*1)                  // y[3q] = sum of s3
+	ADDQ          $4, DI
+	DECQ          BX                                   // SI is at the next row of each quarter
 	JNZ           rows
 	VZEROUPPER
 	RET
@@ -312,15 +319,23 @@ numbers:
 // FMAs. Sums, numbers and a weight fill all 16 registers.
 TEXT ·tileAVX2(SB), NOSPLIT, $0-8
 	MOVQ          t+0(FP), AX
-	MOVQ          tile_w(AX), SI
+	MOVQ          tile_w(AX), R13
 	MOVQ          tile_wStride(AX), R8
-	MOVQ          tile_x(AX), DX
 	MOVQ          tile_xStride(AX), R10
 	MOVQ          tile_sums(AX), BX
-	MOVQ          tile_n(AX), CX
+	MOVQ          tile_y(AX), DI
+	MOVQ          tile_yStride(AX), R11
+	MOVQ          tile_count(AX), R12
 	SHLQ          $2, R8                               // 4 bytes a number
 	SHLQ          $2, R10
+	SHLQ          $2, R11
 	LEAQ          (R8)(R8*2), R9
+
+tiles:
+	MOVQ          R13, SI
+	LEAQ          (R13)(R8*4), R13                     // w of the next tile
+	MOVQ          tile_x(AX), DX
+	MOVQ          tile_n(AX), CX
 	CMPB          tile_first(AX), $0
 	JEQ           resume
 	VXORPS        Y0, Y0, Y0
@@ -378,9 +393,6 @@ columns:
 
 	CMPB          tile_last(AX), $0
 	JEQ           pause
-	MOVQ          tile_y(AX), DI
-	MOVQ          tile_yStride(AX), R8
-	SHLQ          $2, R8
 	VHADDPS       Y1, Y0, Y0
 	VHADDPS       Y3, Y2, Y2
 	VHADDPS       Y2, Y0, Y0
@@ -392,15 +404,15 @@ columns:
 	VHADDPS       Y6, Y4, Y4
 	VEXTRACTF128  $1, Y4, X5
 	VADDPS        X5, X4, X4
-	VMOVUPS       X4, (DI)(R8*1)                       // y[1][0:4] = sums, as in dotsBF16AVX2
+	VMOVUPS       X4, (DI)(R11*1)                      // y[1][0:4] = sums, as in dotsBF16AVX2
 	VHADDPS       Y9, Y8, Y8
 	VHADDPS       Y11, Y10, Y10
 	VHADDPS       Y10, Y8, Y8
 	VEXTRACTF128  $1, Y8, X9
 	VADDPS        X9, X8, X8
-	VMOVUPS       X8, (DI)(R8*2)                       // y[2][0:4] = sums, as in dotsBF16AVX2
-	VZEROUPPER
-	RET
+	VMOVUPS       X8, (DI)(R11*2)                      // y[2][0:4] = sums, as in dotsBF16AVX2
+	ADDQ          $16, DI                              // y of the next tile
+	JMP           next
 
 pause:
 	VMOVUPS       Y0, (BX)
@@ -415,6 +427,11 @@ pause:
 	VMOVUPS       Y9, 288(BX)
 	VMOVUPS       Y10, 320(BX)
 	VMOVUPS       Y11, 352(BX)
+
+next:
+	ADDQ          $384, BX                             // and its sums
+	DECQ          R12
+	JNZ           tiles
 	VZEROUPPER
 	RET
 
@@ -685,20 +702,26 @@ quotients:
 // of the slots that FMAs need, a load under a mask does not. It is 4 % of the tile.
 TEXT ·tileAVX512(SB), NOSPLIT, $0-8
 	MOVQ          t+0(FP), AX
-	MOVQ          tile_w(AX), SI
+	MOVQ          tile_w(AX), R13
 	MOVQ          tile_wStride(AX), R8
-	MOVQ          tile_x(AX), DX
 	MOVQ          tile_xStride(AX), R10
 	MOVQ          tile_sums(AX), BX
-	MOVQ          tile_n(AX), CX
+	MOVQ          tile_y(AX), DI
+	MOVQ          tile_count(AX), R15
 	SHLQ          $2, R8                               // 4 bytes a number
 	SHLQ          $2, R10
 	LEAQ          (R8)(R8*2), R9
-	LEAQ          (SI)(R8*4), R11                      // w4
+	MOVL          $0xF0, CX                            // of eight times 64 bits
+	KMOVW         CX, K1
+
+tiles:
+	MOVQ          R13, SI
+	LEAQ          (R13)(R8*4), R11                     // w4
+	LEAQ          (R13)(R8*8), R13                     // w of the next tile
+	MOVQ          tile_x(AX), DX
 	LEAQ          (R10)(R10*2), R12
 	ADDQ          DX, R12                              // x3
-	MOVL          $0xF0, R13                           // of eight times 64 bits
-	KMOVW         R13, K1
+	MOVQ          tile_n(AX), CX
 	CMPB          tile_first(AX), $0
 	JEQ           resume
 	VPXORQ        Z0, Z0, Z0
@@ -801,9 +824,9 @@ columns:
 
 	CMPB          tile_last(AX), $0
 	JEQ           pause
-	MOVQ          tile_y(AX), DI
-	MOVQ          tile_yStride(AX), R8
-	SHLQ          $2, R8
+	MOVQ          DI, SI
+	MOVQ          tile_yStride(AX), DX
+	SHLQ          $2, DX
 
 	// VHADDPS knows no registers of sixteen: VSHUFPS $0x88 takes the even lanes of
 	// two registers, $0xDD the odd ones, in each quarter; their sum is the same. Two
@@ -831,9 +854,9 @@ columns:
 	VSHUFF64X2    $0x88, Z25, Z24, Z26                 // lanes 0 to 3
 	VSHUFF64X2    $0xDD, Z25, Z24, Z27                 // lanes 4 to 7
 	VADDPS        Z27, Z26, Z26
-	VMOVUPS       Y26, (DI)                            // y[0][0:8]
-	VEXTRACTF64X4 $1, Z26, (DI)(R8*1)                  // y[1][0:8]
-	LEAQ          (DI)(R8*2), DI
+	VMOVUPS       Y26, (SI)                            // y[0][0:8]
+	VEXTRACTF64X4 $1, Z26, (SI)(DX*1)                  // y[1][0:8]
+	LEAQ          (SI)(DX*2), SI
 	VSHUFPS       $0x88, Z9, Z8, Z26
 	VSHUFPS       $0xDD, Z9, Z8, Z27
 	VADDPS        Z27, Z26, Z8                         // rows 0, 1 | 4, 5
@@ -855,9 +878,9 @@ columns:
 	VSHUFF64X2    $0x88, Z25, Z24, Z26                 // lanes 0 to 3
 	VSHUFF64X2    $0xDD, Z25, Z24, Z27                 // lanes 4 to 7
 	VADDPS        Z27, Z26, Z26
-	VMOVUPS       Y26, (DI)                            // y[2][0:8]
-	VEXTRACTF64X4 $1, Z26, (DI)(R8*1)                  // y[3][0:8]
-	LEAQ          (DI)(R8*2), DI
+	VMOVUPS       Y26, (SI)                            // y[2][0:8]
+	VEXTRACTF64X4 $1, Z26, (SI)(DX*1)                  // y[3][0:8]
+	LEAQ          (SI)(DX*2), SI
 	VSHUFPS       $0x88, Z17, Z16, Z26
 	VSHUFPS       $0xDD, Z17, Z16, Z27
 	VADDPS        Z27, Z26, Z16                        // rows 0, 1 | 4, 5
@@ -879,10 +902,10 @@ columns:
 	VSHUFF64X2    $0x88, Z25, Z24, Z26                 // lanes 0 to 3
 	VSHUFF64X2    $0xDD, Z25, Z24, Z27                 // lanes 4 to 7
 	VADDPS        Z27, Z26, Z26
-	VMOVUPS       Y26, (DI)                            // y[4][0:8]
-	VEXTRACTF64X4 $1, Z26, (DI)(R8*1)                  // y[5][0:8]
-	VZEROUPPER
-	RET
+	VMOVUPS       Y26, (SI)                            // y[4][0:8]
+	VEXTRACTF64X4 $1, Z26, (SI)(DX*1)                  // y[5][0:8]
+	ADDQ          $32, DI                              // y of the next tile
+	JMP           next
 
 pause:
 	VMOVUPS       Z0, (BX)
@@ -909,6 +932,11 @@ pause:
 	VMOVUPS       Z21, 1344(BX)
 	VMOVUPS       Z22, 1408(BX)
 	VMOVUPS       Z23, 1472(BX)
+
+next:
+	ADDQ          $1536, BX                            // and its sums
+	DECQ          R15
+	JNZ           tiles
 	VZEROUPPER
 	RET
 

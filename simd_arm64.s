@@ -197,18 +197,28 @@ columns:
 // V20, V21 = eight weights of a row   V22–V25 for adding up   V29 = ones
 TEXT ·tileNEON(SB), NOSPLIT, $0-8
 	MOVD    t+0(FP), R0
-	MOVD    tile_w(R0), R1
+	MOVD    tile_w(R0), R14
 	MOVD    tile_wStride(R0), R7
 	LSL     $2, R7, R7                         // 4 bytes a number
+	MOVD    tile_xStride(R0), R15
+	LSL     $2, R15, R15
+	MOVD    tile_sums(R0), R9
+	MOVD    tile_y(R0), R12
+	MOVD    tile_yStride(R0), R13
+	LSL     $2, R13, R13
+	MOVD    tile_count(R0), R11
+	FMOVS   $(1.0), F29
+	VDUP    V29.S[0], V29.S4
+
+tiles:
+	MOVD    R14, R1
 	ADD     R7, R1, R2
 	ADD     R7, R2, R3
 	ADD     R7, R3, R4
+	ADD     R7, R4, R14                        // w of the next tile
 	MOVD    tile_x(R0), R5
-	MOVD    tile_xStride(R0), R7
-	LSL     $2, R7, R7
-	ADD     R7, R5, R6
+	ADD     R15, R5, R6
 	MOVD    tile_n(R0), R8
-	MOVD    tile_sums(R0), R9
 	MOVBU   tile_first(R0), R10
 	CBZ     R10, resume
 	VEOR    V0.B16, V0.B16, V0.B16
@@ -230,10 +240,11 @@ TEXT ·tileNEON(SB), NOSPLIT, $0-8
 	B       columns
 
 resume:
-	VLD1.P  64(R9), [V0.S4, V1.S4, V2.S4, V3.S4]
-	VLD1.P  64(R9), [V4.S4, V5.S4, V6.S4, V7.S4]
-	VLD1.P  64(R9), [V8.S4, V9.S4, V10.S4, V11.S4]
-	VLD1.P  64(R9), [V12.S4, V13.S4, V14.S4, V15.S4]
+	MOVD    R9, R10
+	VLD1.P  64(R10), [V0.S4, V1.S4, V2.S4, V3.S4]
+	VLD1.P  64(R10), [V4.S4, V5.S4, V6.S4, V7.S4]
+	VLD1.P  64(R10), [V8.S4, V9.S4, V10.S4, V11.S4]
+	VLD1.P  64(R10), [V12.S4, V13.S4, V14.S4, V15.S4]
 
 columns:
 	VLD1.P  32(R5), [V16.S4, V17.S4]           // x0[0:8]
@@ -263,12 +274,7 @@ columns:
 
 	MOVBU   tile_last(R0), R10
 	CBZ     R10, pause
-	FMOVS   $(1.0), F29
-	VDUP    V29.S[0], V29.S4
-	MOVD    tile_y(R0), R1
-	MOVD    tile_yStride(R0), R7
-	LSL     $2, R7, R7
-	ADD     R7, R1, R2
+	ADD     R13, R12, R2
 	VUZP1   V2.S4, V0.S4, V22.S4
 	VUZP2   V2.S4, V0.S4, V24.S4
 	VFMLA   V24.S4, V29.S4, V22.S4             // s0[0]+s0[1] s0[2]+s0[3] s1[0]+s1[1] …
@@ -288,7 +294,7 @@ columns:
 	VUZP2   V23.S4, V22.S4, V24.S4
 	VFMLA   V24.S4, V29.S4, V0.S4
 	VFMLA   V0.S4, V29.S4, V25.S4              // both halves: four finished dot products
-	VST1    [V25.S4], (R1)                     // y[0][0:4]
+	VST1.P  [V25.S4], 16(R12)                  // y[0][0:4], and on to y of the next tile
 	VUZP1   V10.S4, V8.S4, V22.S4
 	VUZP2   V10.S4, V8.S4, V24.S4
 	VFMLA   V24.S4, V29.S4, V22.S4             // s0[0]+s0[1] s0[2]+s0[3] s1[0]+s1[1] …
@@ -309,12 +315,16 @@ columns:
 	VFMLA   V24.S4, V29.S4, V8.S4
 	VFMLA   V8.S4, V29.S4, V25.S4              // both halves: four finished dot products
 	VST1    [V25.S4], (R2)                     // y[1][0:4]
-	RET
+	ADD     $256, R9                           // and its sums
+	B       next
 
 pause:
-	MOVD    tile_sums(R0), R9
 	VST1.P  [V0.S4, V1.S4, V2.S4, V3.S4], 64(R9)
 	VST1.P  [V4.S4, V5.S4, V6.S4, V7.S4], 64(R9)
 	VST1.P  [V8.S4, V9.S4, V10.S4, V11.S4], 64(R9)
 	VST1.P  [V12.S4, V13.S4, V14.S4, V15.S4], 64(R9)
+
+next:
+	SUBS    $1, R11, R11
+	BNE     tiles
 	RET
