@@ -79,9 +79,11 @@ type kernel struct {
 	softmax func(x []float32)
 	silu    func(y, x []float32)
 
-	// prefetch asks for the first n numbers of each row of x, rows stride apart, and
-	// does not wait for them. It changes nothing; nil where it has not been tried.
-	prefetch func(x []float32, stride, n int)
+	// prefetch asks for x to be brought into a cache, and prefetchRows for the first n
+	// numbers of each row of x, rows stride apart. They wait for nothing and change
+	// nothing; nil where they have not been tried.
+	prefetch     func(x []byte)
+	prefetchRows func(x []float32, stride, n int)
 }
 
 // A tile is a piece of the product of two float32 matrices, small enough for its
@@ -190,8 +192,8 @@ func attentionScores(scores, q, k []float32, headDim, stride, visible, width int
 		if n = min(attentionRows, visible-s); n > rows {
 			n -= n % rows // the rest comes alone
 		}
-		if soon := s + attentionRows; soon < visible && current.prefetch != nil {
-			current.prefetch(k[soon*stride:min((soon+attentionRows)*stride, len(k))], stride, headDim) // in decode they come from memory
+		if soon := s + attentionRows; soon < visible && current.prefetchRows != nil {
+			current.prefetchRows(k[soon*stride:min((soon+attentionRows)*stride, len(k))], stride, headDim) // in decode they come from memory
 		}
 		t.w, t.wStride = k[s*stride:], stride
 		t.count = (n + rows - 1) / rows

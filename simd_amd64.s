@@ -552,6 +552,22 @@ line:
 	JGT           rows
 	RET
 
+// func prefetchBytes(x []byte)
+//
+// prefetchBytes has x brought into the L2 cache, and waits for none of it.
+//
+// Registers: SI = x   CX = bytes left
+TEXT ·prefetchBytes(SB), NOSPLIT, $0-24
+	MOVQ          x_base+0(FP), SI
+	MOVQ          x_len+8(FP), CX
+
+line:
+	PREFETCHT1    (SI)
+	ADDQ          $64, SI
+	SUBQ          $64, CX
+	JGT           line
+	RET
+
 // func siluAVX2(y, x []float32)
 //
 // siluAVX2 sets y[i] = x[i] / (1 + e^-x[i]). The length is a multiple of 8. The
