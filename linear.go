@@ -263,10 +263,10 @@ func (w Matrix) dots(y, x []float32, from int) {
 //	      ├──────┼──────┼──────┤
 //	 to   │  4   │  5   │  6   │
 type panel struct {
-	w             []float32 // [rows, columns]
-	rows, columns int
-	sums          []float32 // [tokens' tiles][rows' tiles][current.tokens*current.rows*8], where a row takes several panels
-	tile          tile
+	w                     []float32 // [rows, columns]
+	rows, columns, stride int
+	sums                  []float32 // [tokens' tiles][rows' tiles][current.tokens*current.rows*8], where a row takes several panels
+	tile                  tile
 }
 
 // The largest panel, 256 KiB: half of a small L2 cache of 512 KiB, beside the tokens that go by. Of
@@ -279,10 +279,11 @@ var panels = sync.Pool{New: func() any { return new(panel) }}
 // behind the columns that w has is 0.
 func (p *panel) widen(w Matrix, from, to, c, n int) {
 	p.rows, p.columns = to-from, n
-	p.w = slices.Grow(p.w[:0], p.rows*n)[:p.rows*n]
+	p.stride = n + rowMultiple
+	p.w = slices.Grow(p.w[:0], p.rows*p.stride)[:p.rows*p.stride]
 	size := w.DType.Size()
 	for r := range p.rows {
-		row, at := p.w[r*n:(r+1)*n], ((from+r)*w.Cols+c)*size
+		row, at := p.w[r*p.stride:r*p.stride+n], ((from+r)*w.Cols+c)*size
 		have := min(n, w.Cols-c)
 		current.widen(row[:have], w.Data[at:at+have*size], w.DType)
 		clear(row[have:])
@@ -303,7 +304,7 @@ func (p *panel) multiply(y []float32, yStride int, x []float32, xStride int, ask
 		p.sums = slices.Grow(p.sums[:0], n)[:n]
 	}
 	t := &p.tile
-	t.n, t.yStride, t.wStride, t.xStride = p.columns, yStride, p.columns, xStride
+	t.n, t.yStride, t.wStride, t.xStride = p.columns, yStride, p.stride, xStride
 	for i := 0; i*tokens < seq; i++ {
 		if i < p.rows {
 			askFor(i)
@@ -312,7 +313,7 @@ func (p *panel) multiply(y []float32, yStride int, x []float32, xStride int, ask
 		t.x, t.w, t.y, t.sums, t.count = x[token*xStride:], p.w, y[token*yStride:], p.sums[i*sums:], whole
 		current.tile(t)
 		if row := p.rows - rows; p.rows%rows > 0 {
-			t.w, t.y, t.count = p.w[row*p.columns:], y[token*yStride+row:], 1
+			t.w, t.y, t.count = p.w[row*p.stride:], y[token*yStride+row:], 1
 			t.sums = t.sums[min(len(t.sums), whole*rows*tokens*len(lanes{})):]
 			current.tile(t)
 		}
