@@ -86,11 +86,11 @@ func (m *Model) attention(x []float32, i int, cos, sin []float32, cache *Cache, 
 	k = RoPE(k, cos, sin, c.HeadDim)
 	see.step("self_attn.k_rope", k, c.KVHeads, c.HeadDim)
 
-	// 4. Keys and values of all tokens so far: [past+seq, kvHeads*headDim].
+	// 4. Keys and values of all tokens so far: [kvHeads] of [past+seq, headDim].
 	keys, values := cache.extend(i, k, v)
 
 	// 5. Each head mixes the values it matches.
-	context := Attention(q, keys, values, c.Heads, c.KVHeads, c.HeadDim, see) // [seq, heads*headDim]
+	context := attend(q, keys, values, c.Heads, c.HeadDim, see) // [seq, heads*headDim]
 	see.step("self_attn.context", context, w.O.Cols)
 
 	// 6. Put the heads together, back to the width of the residual stream.
@@ -109,8 +109,18 @@ func (m *Model) attention(x []float32, i int, cos, sin []float32, cache *Cache, 
 //
 // Panics if the lengths do not fit.
 func Attention(q, k, v []float32, heads, kvHeads, headDim int, see Trace) []float32 {
-	seq, total := attentionShape(q, k, v, heads, kvHeads, headDim)
-	past, group := total-seq, heads/kvHeads
+	checkAttention(q, k, v, heads, kvHeads, headDim)
+	keys, values := make([][]float32, kvHeads), make([][]float32, kvHeads)
+	appendHeads(keys, k, headDim)
+	appendHeads(values, v, headDim)
+	return attend(q, keys, values, heads, headDim, see)
+}
+
+// attend is Attention with keys and values as the cache has them, [kvHeads] of
+// [past+seq, headDim].
+func attend(q []float32, keys, values [][]float32, heads, headDim int, see Trace) []float32 {
+	seq, total := len(q)/(heads*headDim), len(keys[0])/headDim
+	past, kvHeads, group := total-seq, len(keys), heads/len(keys)
 	scale := float32(1 / math.Sqrt(float64(headDim)))
 	context := make([]float32, len(q)) // [seq, heads, headDim]
 	var probs []float32
@@ -141,7 +151,7 @@ func Attention(q, k, v []float32, heads, kvHeads, headDim int, see Trace) []floa
 			scores := grow(&b.scores, tokens*group*width)
 
 			// scores[t][g][s] = q·k[s] / sqrt(headDim)
-			attentionScores(scores, queries, k[kvHead*headDim:], headDim, kvHeads*headDim, visible, width, scale)
+			attentionScores(scores, queries, keys[kvHead][:visible*headDim], headDim, width, scale)
 			// probs = softmax(scores), of the keys that are not later
 			for t := range tokens {
 				for g := range group {
@@ -158,7 +168,7 @@ func Attention(q, k, v []float32, heads, kvHeads, headDim int, see Trace) []floa
 			}
 			// context[t][g] = Σ probs[t][g][s] * v[s]
 			clear(out)
-			attentionValues(out, scores, v[kvHead*headDim:], headDim, kvHeads*headDim, visible, width)
+			attentionValues(out, scores, values[kvHead][:visible*headDim], headDim, width)
 			for t := range tokens {
 				copy(context[at(t):], out[t*group*headDim:][:group*headDim])
 			}
@@ -181,16 +191,15 @@ type attentionBuffer struct {
 
 var attentionBuffers = sync.Pool{New: func() any { return new(attentionBuffer) }}
 
-// attentionShape returns the number of new tokens and of all tokens, or panics.
-func attentionShape(q, k, v []float32, heads, kvHeads, headDim int) (seq, total int) {
+// checkAttention panics unless the lengths fit.
+func checkAttention(q, k, v []float32, heads, kvHeads, headDim int) {
 	if heads <= 0 || kvHeads <= 0 || headDim <= 0 || heads%kvHeads != 0 {
 		panic(fmt.Sprintf("qwen: Attention: heads %d, kvHeads %d, headDim %d, want positive, heads a multiple of kvHeads", heads, kvHeads, headDim))
 	}
-	seq, total = len(q)/(heads*headDim), len(k)/(kvHeads*headDim)
+	seq, total := len(q)/(heads*headDim), len(k)/(kvHeads*headDim)
 	if len(q) != seq*heads*headDim || len(k) != total*kvHeads*headDim || len(v) != len(k) || seq > total {
 		panic(fmt.Sprintf("qwen: Attention: len(q) %d, len(k) %d, len(v) %d for heads %d, kvHeads %d, headDim %d", len(q), len(k), len(v), heads, kvHeads, headDim))
 	}
-	return seq, total
 }
 
 // Softmax returns exp(x[i]) / Σ exp(x[j]): positive numbers that sum to 1, in

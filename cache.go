@@ -5,8 +5,11 @@ package qwen
 // and kept, and each new token costs one pass over the weights and one look at
 // the kept rows, instead of the whole text again.
 //
-//	per layer:  keys   [tokens, kvHeads*headDim]     after q/k norm and RoPE
-//	            values [tokens, kvHeads*headDim]
+//	per layer and kvHead:  keys   [tokens, headDim]     after q/k norm and RoPE
+//	                       values [tokens, headDim]
+//
+// The rows of one head lie one after the other, because attention reads them head by
+// head: from the first to the last, once for each new token.
 //
 // In Qwen2.5-0.5B that is 24 layers of 2*128 numbers (2 kvHeads of 64), each float32:
 // 24 KiB a token. config.go has the other sizes.
@@ -25,13 +28,18 @@ import (
 // the model's context; Truncate takes it back to a prefix.
 type Cache struct {
 	model        *Model
-	tokens       []int       // whose keys and values are here
-	keys, values [][]float32 // one [len(tokens), kvHeads*headDim] a layer
+	tokens       []int         // whose keys and values are here
+	keys, values [][][]float32 // [layers][kvHeads] of [len(tokens), headDim]
 }
 
 // NewCache returns an empty cache for m.
 func (m *Model) NewCache() *Cache {
-	return &Cache{model: m, keys: make([][]float32, len(m.Layers)), values: make([][]float32, len(m.Layers))}
+	c := &Cache{model: m}
+	for range m.Layers {
+		c.keys = append(c.keys, make([][]float32, m.Config.KVHeads))
+		c.values = append(c.values, make([][]float32, m.Config.KVHeads))
+	}
+	return c
 }
 
 // Len returns the number of tokens in the cache: the position of the next one.
@@ -49,13 +57,36 @@ func (c *Cache) Truncate(n int) {
 	c.tokens = c.tokens[:n]
 }
 
-// extend appends the keys and values of new tokens to layer i and returns those
-// of all tokens: [past+seq, kvHeads*headDim]. The tokens count as cached only
-// when the forward pass has gone through every layer, so that one that fails
-// leaves no trace.
-func (c *Cache) extend(i int, k, v []float32) (keys, values []float32) {
-	past := len(c.tokens) * c.model.Config.KVHeads * c.model.Config.HeadDim
-	c.keys[i] = append(c.keys[i][:past], k...)
-	c.values[i] = append(c.values[i][:past], v...)
+// extend appends the keys and values of new tokens, [seq, kvHeads, headDim], to layer
+// i and returns those of all tokens: [kvHeads] of [past+seq, headDim]. The tokens
+// count as cached only when the forward pass has gone through every layer, so that
+// one that fails leaves no trace.
+func (c *Cache) extend(i int, k, v []float32) (keys, values [][]float32) {
+	headDim := c.model.Config.HeadDim
+	past := len(c.tokens) * headDim
+	for h := range c.keys[i] {
+		c.keys[i][h], c.values[i][h] = c.keys[i][h][:past], c.values[i][h][:past]
+	}
+	appendHeads(c.keys[i], k, headDim)
+	appendHeads(c.values[i], v, headDim)
 	return c.keys[i], c.values[i]
+}
+
+// appendHeads appends to each head its rows of x, [seq, len(heads), headDim].
+func appendHeads(heads [][]float32, x []float32, headDim int) {
+	for at := 0; at < len(x); at += headDim {
+		h := at / headDim % len(heads)
+		heads[h] = append(heads[h], x[at:at+headDim]...)
+	}
+}
+
+// reserve makes room for n more tokens, so that a long prompt is not copied each time
+// that the room for its beginning has become too small.
+func (c *Cache) reserve(n int) {
+	n *= c.model.Config.HeadDim
+	for i := range c.keys {
+		for h := range c.keys[i] {
+			c.keys[i][h], c.values[i][h] = slices.Grow(c.keys[i][h], n), slices.Grow(c.values[i][h], n)
+		}
+	}
 }

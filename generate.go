@@ -151,6 +151,9 @@ const PrefillChunk = 256
 // prefill runs tokens through the network in pieces and returns the logits after
 // the last. ctx is looked at between the pieces.
 func (m *Model) prefill(ctx context.Context, tokens []int, cache *Cache) (logits []float32, err error) {
+	if len(tokens) > PrefillChunk {
+		cache.reserve(len(tokens))
+	}
 	for len(tokens) > PrefillChunk {
 		if _, err := m.Forward(tokens[:PrefillChunk], cache); err != nil {
 			return nil, err

@@ -79,11 +79,9 @@ type kernel struct {
 	softmax func(x []float32)
 	silu    func(y, x []float32)
 
-	// prefetch asks for x to be brought into a cache, and prefetchRows for the first n
-	// numbers of each row of x, rows stride apart. They wait for nothing and change
-	// nothing; nil where they have not been tried.
-	prefetch     func(x []byte)
-	prefetchRows func(x []float32, stride, n int)
+	// prefetch asks for x to be brought into a cache. It waits for nothing and changes
+	// nothing; nil where it has not been tried.
+	prefetch func(x []byte)
 }
 
 // A tile is a piece of the product of two float32 matrices, small enough for its
@@ -166,17 +164,13 @@ func (k *kernel) widen(dst []float32, src []byte, dtype DType) {
 	widen(dst[n:], src[n*dtype.Size():], dtype)
 }
 
-// attentionScores sets scores[i*visible+s] = q[i]·k[s]*scale for each query i and
-// each key s. q is [queries, headDim]; row s of k starts at s*stride and its first
-// headDim numbers count, since the heads of a token lie side by side in the cache:
-//
-//	            kvHead 0    kvHead 1
-//	token 0   ▒▒▒▒▒▒▒▒▒▒▒ ───────────      stride = kvHeads*headDim
-//	token 1   ▒▒▒▒▒▒▒▒▒▒▒ ───────────
+// attentionScores sets scores[i*width+s] = q[i]·k[s]*scale for each query i and each
+// key s: q is [queries, headDim], k is [keys, headDim]. width, of which the first
+// numbers count, is at least as many as there are keys.
 //
 // It goes tile by tile, the keys as the tile's rows of w and the queries as its
 // tokens; what does not fill a tile goes through a copy that does.
-func attentionScores(scores, q, k []float32, headDim, stride, visible, width int, scale float32) {
+func attentionScores(scores, q, k []float32, headDim, width int, scale float32) {
 	rows, tokens := current.rows, current.tokens
 	p := tiles.Get().(*tileBuffers)
 	defer tiles.Put(p)
@@ -185,20 +179,16 @@ func attentionScores(scores, q, k []float32, headDim, stride, visible, width int
 		scaled[i] = v * scale
 	}
 	scaled, padded := padRows(scaled, headDim)
-	queries := len(q) / headDim
+	queries, keys := len(q)/headDim, len(k)/headDim
 	t := &p.tile
 	t.n, t.first, t.last = padded, true, true
-	for s, n := 0, 0; s < visible; s += n { // n keys, which all queries pass before the next
-		if n = min(attentionRows, visible-s); n > rows {
+	for s, n := 0, 0; s < keys; s += n {
+		if n = min(attentionRows(headDim), keys-s); n > rows {
 			n -= n % rows // the rest comes alone
 		}
-		if soon := s + attentionRows; soon < visible && current.prefetchRows != nil {
-			current.prefetchRows(k[soon*stride:min((soon+attentionRows)*stride, len(k))], stride, headDim) // in decode they come from memory
-		}
-		t.w, t.wStride = k[s*stride:], stride
-		t.count = (n + rows - 1) / rows
+		t.w, t.wStride, t.count = k[s*headDim:], headDim, (n+rows-1)/rows
 		if n < rows || padded > headDim {
-			t.w, t.wStride = fill(&p.w, t.count*rows, padded, t.w, stride, n, headDim), padded
+			t.w, t.wStride = fill(&p.w, t.count*rows, padded, t.w, headDim, n, headDim), padded
 		}
 		for i := 0; i < queries; i += tokens {
 			t.x, t.xStride = scaled[i*padded:], padded
@@ -218,9 +208,9 @@ func attentionScores(scores, q, k []float32, headDim, stride, visible, width int
 	}
 }
 
-// attentionValues adds Σ probs[i*visible+s] * v[s] to out[i] for each query i. out
-// is [queries, headDim]; row s of v starts at s*stride. It goes tile by tile, over
-// so many rows of v that they stay in the L1 cache while all queries go by:
+// attentionValues adds Σ probs[i*width+s] * v[s] to out[i] for each query i: out is
+// [queries, headDim], v is [keys, headDim]. It goes tile by tile, over so many rows of
+// v that they stay in the L1 cache while all queries go by:
 //
 //	             v, in tiles of mixColumns
 //	            ┌──────────┬──────────┐
@@ -231,19 +221,19 @@ func attentionScores(scores, q, k []float32, headDim, stride, visible, width int
 //
 // The copies are for what does not fill a tile: the last queries, and a headDim that
 // is no multiple of mixColumns. What is filled up is 0, and what comes of it dropped.
-func attentionValues(out, probs, v []float32, headDim, stride, visible, width int) {
+func attentionValues(out, probs, v []float32, headDim, width int) {
 	columns, tokens := current.mixColumns, current.mixTokens
 	p := tiles.Get().(*tileBuffers)
 	defer tiles.Put(p)
 	t := &p.tile
-	queries := len(out) / headDim
-	for s := 0; s < visible; s += attentionRows {
-		t.n = min(attentionRows, visible-s)
+	queries, keys := len(out)/headDim, len(v)/headDim
+	for s := 0; s < keys; s += attentionRows(headDim) {
+		t.n = min(attentionRows(headDim), keys-s)
 		for c := 0; c < headDim; c += columns {
-			t.w, t.wStride = v[s*stride+c:], stride
+			t.w, t.wStride = v[s*headDim+c:], headDim
 			here := min(columns, headDim-c)
 			if here < columns {
-				t.w, t.wStride = fill(&p.w, t.n, columns, t.w, stride, t.n, here), columns
+				t.w, t.wStride = fill(&p.w, t.n, columns, t.w, headDim, t.n, here), columns
 			}
 			for i := 0; i < queries; i += tokens {
 				t.x, t.xStride = probs[i*width+s:], width
@@ -264,9 +254,9 @@ func attentionValues(out, probs, v []float32, headDim, stride, visible, width in
 	}
 }
 
-// attentionRows is how many rows of the values all queries pass before the next:
-// 64 of 64 numbers are 16 KiB, and leave room in the L1 cache for the queries.
-const attentionRows = 64
+// attentionRows is how many keys or values all queries pass before the next: 16 KiB of
+// them, 64 rows of 64 numbers, which leave room in the L1 cache for the queries.
+func attentionRows(headDim int) int { return max(16, 4096/headDim) }
 
 // tileBuffers hold what does not fill a tile, padded with zeros.
 type tileBuffers struct {

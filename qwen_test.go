@@ -1333,9 +1333,14 @@ func (a attentionCase) attend(t, h int) (p, pBound, out, outBound []float64) {
 	return p, pBound, out, outBound
 }
 
-// strided returns row h of each token of x, [tokens, heads, headDim], from the
-// first on, as the kernels read it.
-func (a attentionCase) strided(x []float32, h int) []float32 { return x[h*a.headDim:] }
+// rows returns the rows of key/value head h of the first tokens of x, [tokens, kvHeads,
+// headDim], as the kernels read them.
+func (a attentionCase) rows(x []float32, tokens, h int) (rows []float32) {
+	for t := range tokens {
+		rows = append(rows, a.row(x, a.kvHeads, t, h)...)
+	}
+	return rows
+}
 
 func TestAttentionScores(t *testing.T) {
 	golden(t, "attentionScores", func(c *check) {
@@ -1350,7 +1355,7 @@ func TestAttentionScores(t *testing.T) {
 					at := (t*a.heads + kv*group) * a.headDim
 					width := visible + 5 // a row of scores is longer than what is seen
 					scores := slices.Repeat([]float32{7}, group*width)
-					attentionScores(scores, a.q[at:at+group*a.headDim], a.strided(a.k, kv), a.headDim, a.kvHeads*a.headDim, visible, width, float32(1/math.Sqrt(float64(a.headDim))))
+					attentionScores(scores, a.q[at:at+group*a.headDim], a.rows(a.k, visible, kv), a.headDim, width, float32(1/math.Sqrt(float64(a.headDim))))
 					for g := range group {
 						h := kv*group + g
 						row := scores[g*width : (g+1)*width]
@@ -1398,7 +1403,7 @@ func TestAttentionValues(t *testing.T) {
 							want, bound = append(want, sum), append(bound, float64(visible)*ulp*size)
 						}
 					}
-					attentionValues(out, probs, a.strided(a.v, kv), a.headDim, a.kvHeads*a.headDim, visible, visible+3)
+					attentionValues(out, probs, a.rows(a.v, visible, kv), a.headDim, visible+3)
 					got = append(got, out...)
 				}
 			}
@@ -1452,6 +1457,16 @@ func TestAttention(t *testing.T) {
 }
 
 // TestCache writes down what must be in the cache after each step.
+// byToken returns heads, [kvHeads] of [tokens, headDim], as [tokens, kvHeads, headDim].
+func byToken(heads [][]float32, headDim int) (x []float32) {
+	for at := 0; at < len(heads[0]); at += headDim {
+		for _, rows := range heads {
+			x = append(x, rows[at:at+headDim]...)
+		}
+	}
+	return x
+}
+
 func TestCache(t *testing.T) {
 	golden(t, "Cache", func(c *check) {
 		m := &Model{Config: Config{KVHeads: 2, HeadDim: 3}, Layers: make([]Layer, 2)}
@@ -1466,18 +1481,18 @@ func TestCache(t *testing.T) {
 		}
 		for i := range 2 {
 			k, v := cache.extend(i, numbers(1+i, 3), numbers(3+i, 3))
-			sameBits(c, "keys of the first tokens", k, numbers(1+i, 3))
-			sameBits(c, "values of the first tokens", v, numbers(3+i, 3))
+			sameBits(c, "keys of the first tokens", byToken(k, 3), numbers(1+i, 3))
+			sameBits(c, "values of the first tokens", byToken(v, 3), numbers(3+i, 3))
 		}
 		// A forward pass that failed half-way leaves no trace.
 		k, v := cache.extend(0, numbers(5, 2), numbers(6, 2))
-		sameBits(c, "keys after a failed pass", k, numbers(5, 2))
-		sameBits(c, "values after a failed pass", v, numbers(6, 2))
+		sameBits(c, "keys after a failed pass", byToken(k, 3), numbers(5, 2))
+		sameBits(c, "values after a failed pass", byToken(v, 3), numbers(6, 2))
 		cache.tokens = append(cache.tokens, 10, 11)
 		c.equal("length", cache.Len(), 2)
 		k, v = cache.extend(0, numbers(7, 1), numbers(8, 1))
-		sameBits(c, "keys of all tokens", k, append(numbers(5, 2), numbers(7, 1)...))
-		sameBits(c, "values of all tokens", v, append(numbers(6, 2), numbers(8, 1)...))
+		sameBits(c, "keys of all tokens", byToken(k, 3), append(numbers(5, 2), numbers(7, 1)...))
+		sameBits(c, "values of all tokens", byToken(v, 3), append(numbers(6, 2), numbers(8, 1)...))
 		cache.tokens = append(cache.tokens, 12)
 
 		ids := cache.Tokens()
@@ -1492,9 +1507,19 @@ func TestCache(t *testing.T) {
 		cache.Truncate(1)
 		c.equal("one kept", cache.Tokens(), []int{10})
 		k, _ = cache.extend(0, numbers(9, 1), numbers(9, 1))
-		sameBits(c, "another continuation", k, append(numbers(5, 1), numbers(9, 1)...))
+		sameBits(c, "another continuation", byToken(k, 3), append(numbers(5, 1), numbers(9, 1)...))
 		cache.Truncate(0)
 		c.equal("none kept", cache.Len(), 0)
+
+		// Room in advance changes nothing, and is enough.
+		cache.extend(1, numbers(1, 2), numbers(2, 2))
+		cache.tokens = []int{10, 11}
+		cache.reserve(100)
+		room := &cache.keys[1][0][0]
+		k, v = cache.extend(1, numbers(3, 100), numbers(4, 100))
+		sameBits(c, "keys after reserve", byToken(k, 3), append(numbers(1, 2), numbers(3, 100)...))
+		sameBits(c, "values after reserve", byToken(v, 3), append(numbers(2, 2), numbers(4, 100)...))
+		c.equal("where they lie", &k[0][0] == room, true)
 	})
 }
 
@@ -1560,7 +1585,8 @@ func TestModelAttention(t *testing.T) {
 				c.equal("steps", strings.Join(steps, " "), order)
 				within(c, name+" "+layer+"self_attn", got, want, wiring(want), width)
 				sameBits(c, "x is as it was", x, before)
-				sameBits(c, "the cached keys are those of k_rope", cache.keys[i], cache.keys[i][:len(r.numbers(layer+"self_attn.k_rope"))])
+				k := r.numbers(layer + "self_attn.k_rope")
+				within(c, name+" "+layer+"cached keys", byToken(cache.keys[i], m.Config.HeadDim), k, wiring(k))
 			}
 		}
 	})
@@ -1702,9 +1728,9 @@ func TestBlock(t *testing.T) {
 				})
 				c.equal("steps", own, " [input_layernorm] [attn_residual] [post_attention_layernorm] []")
 				k := r.numbers(layer + ".self_attn.k_rope")
-				within(c, name+" "+layer+", cached keys", cache.keys[i], k, wiring(k))
+				within(c, name+" "+layer+", cached keys", byToken(cache.keys[i], m.Config.HeadDim), k, wiring(k))
 				v := r.numbers(layer + ".self_attn.v_proj")
-				within(c, name+" "+layer+", cached values", cache.values[i], v, wiring(v))
+				within(c, name+" "+layer+", cached values", byToken(cache.values[i], m.Config.HeadDim), v, wiring(v))
 			}
 		}
 	})

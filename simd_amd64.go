@@ -33,7 +33,7 @@ func machineKernels() []*kernel {
 		widenF32: widenF32, widenF16: widenF16AVX2, widenBF16: widenBF16AVX2,
 		tile: tileAVX2, rows: 4, tokens: 3,
 		mix: mixAVX2, mixTokens: 3, mixColumns: 32,
-		softmax: softmaxAVX2, silu: siluAVX2, prefetch: prefetchBytes, prefetchRows: prefetchRows,
+		softmax: softmaxAVX2, silu: siluAVX2, prefetch: prefetchBytes,
 	}
 	if !(cpu.X86.HasAVX512F && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL) {
 		return []*kernel{avx2}
@@ -70,9 +70,6 @@ func tileAVX2(t *tile)
 
 //go:noescape
 func tileAVX512(t *tile)
-
-//go:noescape
-func prefetchRows(x []float32, stride, n int)
 
 //go:noescape
 func prefetchBytes(x []byte)

@@ -523,35 +523,6 @@ rows:
 	VZEROUPPER
 	RET
 
-// func prefetchRows(x []float32, stride, n int)
-//
-// prefetchRows has the first n numbers of each row of x, rows stride apart, brought into
-// the L1 cache, and waits for none of them.
-//
-// Registers: SI = row   CX = numbers of x left   R8 = stride   DX = bytes of a row that count
-// R9 = stride in bytes   DI = offset in the row
-TEXT ·prefetchRows(SB), NOSPLIT, $0-40
-	MOVQ          x_base+0(FP), SI
-	MOVQ          x_len+8(FP), CX
-	MOVQ          stride+24(FP), R8
-	MOVQ          n+32(FP), DX
-	MOVQ          R8, R9
-	SHLQ          $2, R9                               // 4 bytes a number
-	SHLQ          $2, DX
-
-rows:
-	XORQ          DI, DI
-
-line:
-	PREFETCHT0    (SI)(DI*1)
-	ADDQ          $64, DI
-	CMPQ          DI, DX
-	JLT           line
-	ADDQ          R9, SI
-	SUBQ          R8, CX
-	JGT           rows
-	RET
-
 // func prefetchBytes(x []byte)
 //
 // prefetchBytes has x brought into the L2 cache, and waits for none of it.
