@@ -64,14 +64,14 @@ type kernel struct {
 	// widen converts len(dst) numbers, a multiple of rowMultiple.
 	widenF32, widenF16, widenBF16 func(dst []float32, src []byte)
 
-	// tile multiplies rows rows of w with tokens rows of x. This is prefill.
+	// tile multiplies rows rows of w by tokens rows of x, count times. This is prefill.
 	tile         func(t *tile)
 	rows, tokens int
 
-	// mix adds to mixTokens rows of y what as many rows of weights x take of the
-	// rows of w: y[t][c] += Σ x[t][i]*w[i][c], over n rows in order, for mixColumns
-	// columns. This is what attention does with the values. Its sums run along the
-	// rows of w, so it needs no lanes: neighbouring columns are neighbouring sums.
+	// mix is what attention does with the values: y[t][c] += Σ x[t][i]*w[i][c], over n
+	// rows in order, for mixTokens rows and mixColumns columns of y. x holds the
+	// probabilities, w the cached values. Its sums run along the rows of w, so it needs
+	// no lanes: neighbouring columns are neighbouring sums.
 	mix                   func(t *tile)
 	mixTokens, mixColumns int
 
@@ -87,7 +87,8 @@ type kernel struct {
 // A tile is a piece of the product of two float32 matrices, small enough for its
 // sums to stay in registers: y[t][r] = Σ w[r][c]*x[t][c] over n columns. Rows of
 // y, w and x start yStride, wStride and xStride numbers apart. A long row takes
-// several tiles, which hand on their lanes in sums, [tokens*rows*8].
+// several tiles, which hand on their lanes in sums, [tokens*rows*8]. One call does
+// count tiles: the same tokens, with rows after rows of w.
 //
 // With AVX2's 4 rows and 3 tokens each of the twelve cells is a register of eight
 // lanes; of the other four, three hold numbers of x and one a row of w:
@@ -100,7 +101,7 @@ type tile struct {
 	y, w, x, sums             []float32
 	yStride, wStride, xStride int
 	n                         int  // columns, a multiple of rowMultiple; mix: rows of w, any number
-	count                     int  // tiles, one after the other down the rows of w
+	count                     int  // tiles, down the rows of w; mix: not used
 	first                     bool // sums start at zero, not from sums
 	last                      bool // the lanes are added up and stored in y, not in sums
 }

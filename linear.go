@@ -263,20 +263,24 @@ func (w Matrix) dots(y, x []float32, from int) {
 //	      ├──────┼──────┼──────┤
 //	 to   │  4   │  5   │  6   │
 type panel struct {
-	w                     []float32 // [rows, columns]
+	w                     []float32 // [rows, columns], a row every stride numbers
 	rows, columns, stride int
-	sums                  []float32 // [tokens' tiles][rows' tiles][current.tokens*current.rows*8], where a row takes several panels
+	sums                  []float32 // of every tile, where a row takes several panels: [tokens/…][rows/…][tokens*rows*8]
 	tile                  tile
 }
 
-// The largest panel, 256 KiB: half of a small L2 cache of 512 KiB, beside the tokens that go by. Of
-// 1024 columns 4 rows and 3 tokens are 28 KiB, which the L1 cache of 32 KiB holds.
+// The largest panel is 256 KiB, half of an L2 cache of 512 KiB: tokens go by in the other
+// half. Of its columns, 4 rows and 3 tokens are 28 KiB, which an L1 cache of 32 KiB holds.
 const panelRows, panelColumns = 64, 1024
 
 var panels = sync.Pool{New: func() any { return new(panel) }}
 
 // widen fills the panel with n columns, from c on, of rows from … to-1 of w. What lies
-// behind the columns that w has is 0.
+// past the columns that w has is 0.
+//
+// The panel's own rows lie a little more than n apart. Rows that are 4 KiB apart, and
+// those of 1024 columns would be, compete for the same places in the L1 cache: such a
+// panel took a fifth longer.
 func (p *panel) widen(w Matrix, from, to, c, n int) {
 	p.rows, p.columns = to-from, n
 	p.stride = n + rowMultiple
@@ -290,19 +294,17 @@ func (p *panel) widen(w Matrix, from, to, c, n int) {
 	}
 }
 
-// multiply adds to y[t*yStride+r] the products of the panel's row r and token t of x,
-// tile by tile. What is left of tokens or rows when all whole tiles are done is covered
-// by a tile that overlaps the one before and computes some products again. Meanwhile
-// it asks for rows 0, 1, 2, … of the next panel.
+// multiply goes over the panel tile by tile; the last panel of a row sets y[t*yStride+r]
+// to the row r times token t of x. What is left of tokens or rows when all whole tiles
+// are done is covered by a tile that overlaps the one before and computes some products
+// again. Meanwhile it asks for rows 0, 1, 2, … of the next panel, one for each tile of tokens.
 func (p *panel) multiply(y []float32, yStride int, x []float32, xStride int, askFor func(i int)) {
 	rows, tokens, seq := current.rows, current.tokens, (len(x)+xStride-1)/xStride
-	whole := p.rows / rows // tiles that need not overlap
-	sums := 0              // of the tiles of as many tokens
-	if !p.tile.first || !p.tile.last {
-		sums = (whole + 1) * rows * tokens * len(lanes{})
-		n := (seq + tokens - 1) / tokens * sums
-		p.sums = slices.Grow(p.sums[:0], n)[:n]
-	}
+	whole := p.rows / rows               // tiles that need not overlap
+	size := rows * tokens * len(lanes{}) // of the sums of a tile
+	column := (whole + 1) * size         // of the tiles of as many tokens
+	n := (seq + tokens - 1) / tokens * column
+	p.sums = slices.Grow(p.sums[:0], n)[:n]
 	t := &p.tile
 	t.n, t.yStride, t.wStride, t.xStride = p.columns, yStride, p.stride, xStride
 	for i := 0; i*tokens < seq; i++ {
@@ -310,11 +312,10 @@ func (p *panel) multiply(y []float32, yStride int, x []float32, xStride int, ask
 			askFor(i)
 		}
 		token := min(i*tokens, seq-tokens)
-		t.x, t.w, t.y, t.sums, t.count = x[token*xStride:], p.w, y[token*yStride:], p.sums[i*sums:], whole
+		t.x, t.w, t.y, t.sums, t.count = x[token*xStride:], p.w, y[token*yStride:], p.sums[i*column:], whole
 		current.tile(t)
 		if row := p.rows - rows; p.rows%rows > 0 {
-			t.w, t.y, t.count = p.w[row*p.stride:], y[token*yStride+row:], 1
-			t.sums = t.sums[min(len(t.sums), whole*rows*tokens*len(lanes{})):]
+			t.w, t.y, t.sums, t.count = p.w[row*p.stride:], t.y[row:], t.sums[whole*size:], 1
 			current.tile(t)
 		}
 	}
@@ -348,8 +349,8 @@ func floats(n int) []float32 {
 	return make([]float32, n)
 }
 
-// recycle gives back results of Linear that nobody will read any more. A new array
-// must be cleared, by one core while the others wait: 3 % of prefill were that.
+// recycle gives back results of Linear that nobody will read any more. Go clears a new
+// array, on one core while the others wait: that and the colder memory took 5 % of prefill.
 func recycle(arrays ...[]float32) {
 	for _, x := range arrays {
 		pool, _ := recycled.LoadOrStore(len(x), new(sync.Pool))

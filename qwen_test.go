@@ -838,10 +838,12 @@ func TestKernelTile(t *testing.T) {
 				}
 				return x
 			}
-			w, x := fill(rows, strides[1]), fill(tokens, strides[2])
+			const count = 3
+			strides[0] += (count - 1) * rows
+			w, x := fill(count*rows, strides[1]), fill(tokens, strides[2])
 			var want, bound []float64
 			for t := range tokens {
-				for r := range rows {
+				for r := range count * rows {
 					v, e := dots(x[t*strides[2]:t*strides[2]+n], w[r*strides[1]:r*strides[1]+n], 1, nil)
 					want, bound = append(want, v...), append(bound, e...)
 				}
@@ -851,29 +853,29 @@ func TestKernelTile(t *testing.T) {
 				for i := range y {
 					y[i] = 7
 				}
-				sums := make([]float32, rows*tokens*8+8)
+				sums := make([]float32, count*rows*tokens*8+8)
 				for i := range sums {
 					sums[i] = nan // not to be read in the first piece
 				}
 				for at := 0; at < n; at += piece {
 					size := min(piece, n-at)
 					current.tile(&tile{y: y, w: w[at:], x: x[at:], sums: sums, yStride: strides[0], wStride: strides[1], xStride: strides[2],
-						n: size, count: 1, first: at == 0, last: at+size == n})
+						n: size, count: count, first: at == 0, last: at+size == n})
 					if last := at+size == n; !last && y[0] != 7 {
 						c.fail("%d columns in pieces of %d: writes y before the last", n, piece)
 					}
 				}
 				var got []float32
 				for t := range tokens {
-					got = append(got, y[t*strides[0]:t*strides[0]+rows]...)
-					for _, v := range y[t*strides[0]+rows : (t+1)*strides[0]] {
+					got = append(got, y[t*strides[0]:t*strides[0]+count*rows]...)
+					for _, v := range y[t*strides[0]+count*rows : (t+1)*strides[0]] {
 						if v != 7 {
 							c.fail("%d columns: writes between the rows of y", n)
 						}
 					}
 				}
-				within(c, fmt.Sprint(n, " columns in pieces of ", piece), got, want, bound, rows)
-				for _, v := range sums[rows*tokens*8:] {
+				within(c, fmt.Sprint(n, " columns in pieces of ", piece), got, want, bound, count*rows)
+				for _, v := range sums[count*rows*tokens*8:] {
 					if v == v {
 						c.fail("%d columns: writes behind sums", n)
 					}

@@ -189,10 +189,12 @@ columns:
 
 // func tileNEON(t *tile)
 //
-// tileNEON multiplies 4 rows of weights with 2 tokens over n columns: tileAVX2 with
-// a token less.
+// tileNEON multiplies 4 rows of weights with 2 tokens over n columns, t.count times:
+// tileAVX2 with a token less.
 //
-// Registers: R0 = t   R1–R4 = w0–w3   R5, R6 = x0, x1   R7 = bytes between rows   R8 = columns left   R9 = sums
+// Registers: R0 = t   R1–R4 = w0–w3   R5, R6 = x0, x1   R7 = bytes between rows of w   R8 = columns left   R9 = sums
+// R10 = sums while loading   R11 = tiles left   R12, R2 = y of the tokens   R13, R15 = bytes between tokens of y, of x
+// R14 = w of the next tile
 // V0–V7 = s[0][0]lo, s[0][0]hi … s[0][3]lo, s[0][3]hi   V8–V15 = s[1]   V16, V17 = x0[0:8]   V18, V19 = x1[0:8]
 // V20, V21 = eight weights of a row   V22–V25 for adding up   V29 = ones
 TEXT ·tileNEON(SB), NOSPLIT, $0-8
