@@ -80,9 +80,10 @@ func appendHeads(heads [][]float32, x []float32, headDim int) {
 	}
 }
 
-// reserve makes room for n more tokens, so that a long prompt is not copied each time
-// that the room for its beginning has become too small.
-func (c *Cache) reserve(n int) {
+// Reserve makes room for n more tokens at once. Generate does it for its prompt; without
+// it the cache is copied whenever it has to grow, and has up to a quarter of room to
+// spare. It changes nothing else. Panics if n is negative.
+func (c *Cache) Reserve(n int) {
 	n *= c.model.Config.HeadDim
 	for i := range c.keys {
 		for h := range c.keys[i] {

@@ -152,7 +152,7 @@ const PrefillChunk = 256
 // the last. ctx is looked at between the pieces.
 func (m *Model) prefill(ctx context.Context, tokens []int, cache *Cache) (logits []float32, err error) {
 	if len(tokens) > PrefillChunk {
-		cache.reserve(len(tokens))
+		cache.Reserve(len(tokens))
 	}
 	for len(tokens) > PrefillChunk {
 		if _, err := m.Forward(tokens[:PrefillChunk], cache); err != nil {

@@ -1516,11 +1516,11 @@ func TestCache(t *testing.T) {
 		// Room in advance changes nothing, and is enough.
 		cache.extend(1, numbers(1, 2), numbers(2, 2))
 		cache.tokens = []int{10, 11}
-		cache.reserve(100)
+		cache.Reserve(100)
 		room := &cache.keys[1][0][0]
 		k, v = cache.extend(1, numbers(3, 100), numbers(4, 100))
-		sameBits(c, "keys after reserve", byToken(k, 3), append(numbers(1, 2), numbers(3, 100)...))
-		sameBits(c, "values after reserve", byToken(v, 3), append(numbers(2, 2), numbers(4, 100)...))
+		sameBits(c, "keys after Reserve", byToken(k, 3), append(numbers(1, 2), numbers(3, 100)...))
+		sameBits(c, "values after Reserve", byToken(v, 3), append(numbers(2, 2), numbers(4, 100)...))
 		c.equal("where they lie", &k[0][0] == room, true)
 	})
 }

@@ -64,6 +64,7 @@ func ms(d time.Duration) float64 { return d.Seconds() * 1e3 }
 // tokens; the first run, which maps the weights, does not count.
 func (r *benchResult) measure(m *qwen.Model, prompt, n, depth, repeat int) error {
 	cache := m.NewCache()
+	cache.Reserve(depth + max(prompt, n)) // as Generate does
 	if err := feed(m, cache, depth); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"strings"
 
 	"github.com/bc1a8f18/qwen"
@@ -24,7 +25,17 @@ func modelFlag(f *flag.FlagSet) func() (*qwen.Model, error) {
 			return nil, err
 		}
 		defer waiting(func() string { return "loading " + clip(*name) })()
-		return qwen.Load(dir)
+		m, err := qwen.Load(dir)
+		collectEarly()
+		return m, err
+	}
+}
+
+// collectEarly has garbage collected when it is a quarter of what lives, and not as much:
+// what lives is the cache of a conversation, and the weights are no part of Go's heap.
+func collectEarly() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(25)
 	}
 }
 
