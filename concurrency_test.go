@@ -237,6 +237,18 @@ func TestNotFinite(t *testing.T) {
 	if _, err := runAll(draftModel(t, d), t.Context(), []int{1}, Options{}); !errors.Is(err, ErrNotFinite) || !strings.Contains(err.Error(), "overflow") {
 		t.Errorf("numbers too large: %v", err)
 	}
+	// A head that is stored is used, and to blame, whether or not the config ties it.
+	for _, tied := range []string{"false", "true"} {
+		d = newDraft("qwen3")
+		d.config["tie_word_embeddings"] = tied
+		values := floatsOf(*d.tensor("lm_head.weight"))
+		values[7] = float32(math.NaN())
+		*d.tensor("lm_head.weight") = NewTensor("lm_head.weight", values, 11, 6)
+		want := "weight lm_head.weight: found NaN at element 7, expected"
+		if _, err := runAll(draftModel(t, d), t.Context(), []int{1}, Options{}); !errors.Is(err, ErrNotFinite) || !strings.Contains(err.Error(), want) {
+			t.Errorf("a NaN in the head, tied %s: %v, expected %s", tied, err, want)
+		}
+	}
 	// A tensor that the network does not use is not to blame, and does no harm.
 	d = newDraft("qwen3")
 	d.tensors = append(d.tensors, NewTensor("extra", []float32{float32(math.NaN())}, 1))

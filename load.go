@@ -278,14 +278,11 @@ func (m *Model) connect(tensors map[string]located, source string) error {
 		m.Layers = append(m.Layers, l) // one by one: the config may claim a billion
 	}
 	m.Norm = g.vector("model.norm.weight", c.Hidden, true)
-	m.used = len(g.order) // what Parameters counts: a tied head is not counted again
 	m.Head = m.Embed
 	if !c.TieEmbeddings || embed != head && g.has(head) { // a head that is in the file counts, whatever the config says of it
 		m.Head = g.matrix(head, c.Vocab, c.Hidden)
 	}
-	if !c.TieEmbeddings {
-		m.used = len(g.order)
-	}
+	m.used = len(g.order) // all that a forward pass reads: where a logit is NaN, one of these may be why
 	// What is left over is no mistake: published files have rotary_emb.inv_freq and the
 	// like. A layer that nobody asked for is one.
 	for _, name := range slices.Sorted(maps.Keys(tensors)) {

@@ -661,6 +661,9 @@ func TestConnectErrors(t *testing.T) {
 		if err := m.connect(files, "SOURCE"); err != nil || !bytes.Equal(m.Embed.Data, embed) || !bytes.Equal(m.Head.Data, head) {
 			t.Errorf("tied, %s in the file: %v", has, err)
 		}
+		if got, want := m.Parameters(), parameters(m.Config); got != want || m.used != len(files) {
+			t.Errorf("tied, %s in the file: %d parameters, expected %d; %d tensors used, expected %d", has, got, want, m.used, len(files))
+		}
 	}
 	// A config that asks for a billion layers is refused at the first that is not there.
 	start := time.Now()

@@ -110,7 +110,10 @@ func (m *Model) Parameters() int {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	n := 0
-	for _, t := range m.tensors[:m.used] {
+	for i, t := range m.tensors[:m.used] {
+		if i > 0 && t.Name == "lm_head.weight" && m.Config.TieEmbeddings {
+			continue // the embedding once more: tensor 0, under whichever name it is stored
+		}
 		n += len(t.Data) / t.DType.Size()
 	}
 	return n

@@ -99,7 +99,7 @@ var portingBugs = []bug{
 	{"gelu instead of silu", "18", "kernel.go", []string{"y[i] = v / (1 + exp(-v))", "y[i] = v / (1 + exp(-1.702*v))"}, []string{"siluGeneric"}},
 	{"relu instead of silu", "18", "ffn.go", []string{"n := len(x) &^ 7 // kernels", "for i, v := range x {\n\t\tx[i] = max(0, v)\n\t}\n\treturn x\n\tn := len(x) &^ 7 // kernels"}, []string{"SiLU"}},
 	{"gate and up exchanged by the loader", "18", "load.go", []string{`Gate: g.matrix(name("mlp.gate_proj.weight")`, `Gate: g.matrix(name("mlp.up_proj.weight")`, `Up:   g.matrix(name("mlp.up_proj.weight")`, `Up:   g.matrix(name("mlp.gate_proj.weight")`}, []string{"Model.connect"}},
-	{"tied head although there is one", "19", "load.go", []string{"if !c.TieEmbeddings {", "if !c.TieEmbeddings && false {"}, []string{"Model.connect"}},
+	{"tied head although there is one", "19", "load.go", []string{"if !c.TieEmbeddings || embed != head && g.has(head) {", "if false {"}, []string{"Model.connect"}},
 	{"tie_word_embeddings read the wrong way round", "19", "config.go", []string{"c.TieEmbeddings = r.bool()", "c.TieEmbeddings = !r.bool()"}, []string{"parseConfig"}},
 	{"no final norm", "34", "qwen.go", []string{"x = RMSNorm(x, m.Norm, c.Eps)", "RMSNorm(x, m.Norm, c.Eps)"}, []string{"Model.Forward"}},
 	{"logits of the first token", "47", "qwen.go", []string{"x = x[len(x)-c.Hidden:]", "x = x[:c.Hidden]"}, []string{"Model.Forward"}},
