@@ -469,9 +469,11 @@ func decimal(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
 //
 // Its eos_token_id replaces that of config.json, which names one id only: an answer
 // ends with <|im_end|>, a text that is continued with <|endoftext|>. "do_sample": false
-// is greedy, whatever temperature stands next to it.
+// is greedy, whatever temperature stands next to it. So is "top_p": 0, since the
+// smallest set of the likeliest whose sum is at least 0 is the likeliest; in Sampling 0
+// means that nobody asked.
 func parseGeneration(data []byte, c *Config) error {
-	sampled := false
+	sampled, likeliest := false, false
 	// What transformers does where the file is silent: GenerationConfig's defaults. That
 	// top_k is 50 for who never asked for it surprises people; it is kept all the same.
 	s := Sampling{Temperature: 1, TopK: 50}
@@ -491,6 +493,7 @@ func parseGeneration(data []byte, c *Config) error {
 				s.TopK = int(min(max(r.int(), -1), maxSize))
 			case "top_p":
 				s.TopP = r.float()
+				likeliest = s.TopP == 0
 			case "min_p":
 				s.MinP = r.float()
 			case "repetition_penalty":
@@ -504,7 +507,7 @@ func parseGeneration(data []byte, c *Config) error {
 	if err != nil {
 		return err
 	}
-	if !sampled { // greedy, but for the penalty, which transformers applies all the same
+	if !sampled || likeliest { // greedy, but for the penalty, which transformers applies all the same
 		s = Sampling{RepetitionPenalty: s.RepetitionPenalty}
 	}
 	c.Sampling = s

@@ -251,6 +251,8 @@ func TestParseGeneration(t *testing.T) {
 		{`{"do_sample":true,"top_k":-9}`, Config{StopIDs: []int{1}, Sampling: Sampling{Temperature: 1, TopK: -1}}},
 		{`{"do_sample":true,"top_k":9000000000}`, Config{StopIDs: []int{1}, Sampling: Sampling{Temperature: 1, TopK: 1 << 30}}},
 		{`{"do_sample":true,"top_k":0}`, Config{StopIDs: []int{1}, Sampling: Sampling{Temperature: 1}}},
+		{`{"top_p":0,"do_sample":true,"temperature":0.7,"repetition_penalty":1.1}`, Config{StopIDs: []int{1}, Sampling: Sampling{RepetitionPenalty: 1.1}}},
+		{`{"do_sample":true,"top_p":null}`, Config{StopIDs: []int{1}, Sampling: Sampling{Temperature: 1, TopK: 50}}},
 	} {
 		got := Config{StopIDs: []int{1}}
 		if err := parseGeneration([]byte(test.text), &got); err != nil || !reflect.DeepEqual(got, test.want) {
