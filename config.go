@@ -500,10 +500,10 @@ func parseGeneration(data []byte, c *Config) error {
 				s.RepetitionPenalty = r.float()
 			}
 		})
-		if problem := s.check(); problem != "" {
-			r.fail(problem, "sampling settings in their range")
-		}
 	})
+	if problem := s.check(); err == nil && problem != "" {
+		err = errors.New(problem) // top_p: found 1.1, expected 0 to 1
+	}
 	if err != nil {
 		return err
 	}

@@ -260,7 +260,7 @@ func TestParseGeneration(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		`{"top_p":1.5}`:         "found top_p: found 1.5, expected 0 to 1, expected sampling settings in their range",
+		`{"top_p":1.5}`:         "top_p: found 1.5, expected 0 to 1",
 		`{"temperature":"hot"}`: "temperature: found a string, expected a number",
 		`{"do_sample":1}`:       "do_sample: found a number, expected true or false",
 		`[]`:                    "found an array, expected an object",
