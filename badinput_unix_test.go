@@ -308,6 +308,34 @@ func testShrunkFile(t *testing.T, dtype DType) {
 	expect("looking for a weight", err)
 }
 
+// A cuttingFS cuts the first shard, which is mapped by then, when the second is opened.
+type cuttingFS struct {
+	fs.FS
+	dir string
+}
+
+func (f cuttingFS) Open(name string) (fs.File, error) {
+	if name == shardName(1) {
+		if err := os.Truncate(filepath.Join(f.dir, shardName(0)), 0); err != nil {
+			return nil, err
+		}
+	}
+	return f.FS.Open(name)
+}
+
+// TestShrunkWhileLoading cuts a file that Load has mapped and goes on to read.
+func TestShrunkWhileLoading(t *testing.T) {
+	defer answers(t, "load")()
+	d, dir := newDraft("qwen3"), t.TempDir()
+	d.shards()
+	d.write(t, dir)
+	m, err := load(folder{dir, cuttingFS{os.DirFS(dir), dir}})
+	if m != nil {
+		t.Error("a model of a file that is gone")
+	}
+	refused(t, "cut while it is loaded", err, ErrFileChanged, dir+": a file of weights became shorter while it was read")
+}
+
 // grow makes the matrices so large that kernels work in parallel, and their
 // type dtype.
 func (d *draft) grow(dtype DType) {

@@ -49,8 +49,8 @@ const (
 	maxTokenizerFile = 64 << 20 // Qwen's tokenizer.json has 11 MB
 )
 
-// A folder is where a checkpoint lies: a directory of the system, or an fs.FS such
-// as an embed.FS, whose files are in memory already and are not mapped.
+// A folder is where a checkpoint lies: a directory of the system, or an fs.FS. The files
+// of an embed.FS are in memory already and are not mapped; those of os.DirFS are.
 type folder struct {
 	dir  string // name for messages and, if fsys is nil, where the files are
 	fsys fs.FS

@@ -35,12 +35,12 @@ import (
 
 // Load reads the checkpoint in dir. Close the model when it is no longer needed.
 //
-// Errors are of type *LoadError, or wrap one. A folder without tokenizer.json is a
-// model that takes ids; one whose chat template is not known can do all but Chat.
+// Errors are of type *LoadError. A folder without tokenizer.json is a model that takes
+// ids; one whose chat template is not known can do all but Chat.
 func Load(dir string) (*Model, error) { return load(folder{dir: dir}) }
 
-// LoadFS is Load for a checkpoint in a file system, such as an embed.FS. It
-// reads the weights into memory.
+// LoadFS is Load for a checkpoint in a file system, such as an embed.FS. Weights
+// that are not in a file of the operating system are read into memory.
 func LoadFS(fsys fs.FS) (*Model, error) {
 	if fsys == nil {
 		return nil, &LoadError{".", fs.ErrNotExist, "found no file system, expected one"}
@@ -53,6 +53,9 @@ func LoadFS(fsys fs.FS) (*Model, error) {
 func load(f folder) (_ *Model, err error) {
 	m := &Model{}
 	defer func() {
+		if err == ErrFileChanged { // of catchFault, which knows no file
+			err = &LoadError{f.dir, ErrFileChanged, "a file of weights became shorter while it was read"}
+		}
 		if err != nil {
 			m.Close()
 		}
@@ -393,11 +396,12 @@ func (m *Model) Close() error {
 	return errors.Join(errs...)
 }
 
-// The kinds of LoadError, for errors.Is. A file that is not there at all is
-// fs.ErrNotExist.
+// The kinds of LoadError, for errors.Is. There are three more, which mean the same
+// elsewhere: fs.ErrNotExist, fs.ErrPermission, and ErrFileChanged, if a file of weights
+// is cut short while Load reads it.
 var (
 	ErrTruncated     = errors.New("file is shorter than it says") // a download that was cut off
-	ErrNotRegular    = errors.New("not a regular file")           // a folder, a pipe, a device, no permission
+	ErrNotRegular    = errors.New("not a regular file")           // a folder, a pipe, a socket, a device
 	ErrTooLarge      = errors.New("file is too large")            // to be what its name says
 	ErrBadHeader     = errors.New("bad safetensors header")       // or a recording's
 	ErrMissingTensor = errors.New("missing tensor")               // of those that the config asks for
@@ -406,9 +410,15 @@ var (
 	ErrPath          = errors.New("name leaves the folder")       // in the index of shards
 	ErrConfig        = errors.New("bad config")                   // config.json, generation_config.json, the index
 	ErrTokenizer     = errors.New("bad tokenizer")                // or a chat template's file
-	ErrFileChanged   = errors.New("qwen: a file of weights became shorter while it was in use")
-	ErrClosed        = errors.New("qwen: model is closed")
 )
+
+// ErrFileChanged says that a file of weights has lost a part that the model needs. The
+// methods of a Model return it as it is: they read all files as one memory, and do not
+// know which it was.
+var ErrFileChanged = errors.New("qwen: a file of weights became shorter while it was in use")
+
+// ErrClosed is the error of every call after Close.
+var ErrClosed = errors.New("qwen: model is closed")
 
 // A LoadError says which file of a checkpoint cannot be used, and why:
 //
