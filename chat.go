@@ -97,7 +97,7 @@ func (t Template) Render(messages []Message, o RenderOptions) (string, error) {
 func (t *Tokenizer) EncodeChat(template Template, messages []Message, o RenderOptions) ([]int, error) {
 	parts, err := template.parts(messages, o)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("qwen: %w", err)
 	}
 	size := 0
 	for _, p := range parts {

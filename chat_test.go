@@ -81,7 +81,7 @@ func TestChatEncode(t *testing.T) {
 func TestChatTooLong(t *testing.T) {
 	defer answers(t, "Tokenizer.EncodeChat")()
 	content := strings.Repeat("a", 1<<26)
-	if _, err := testTokenizer(t).EncodeChat(TemplateQwen2, slices.Repeat([]Message{{Role: "user", Content: content}}, 16), RenderOptions{}); err == nil || !strings.HasPrefix(err.Error(), "found a text of 10737") {
+	if _, err := testTokenizer(t).EncodeChat(TemplateQwen2, slices.Repeat([]Message{{Role: "user", Content: content}}, 16), RenderOptions{}); err == nil || !strings.HasPrefix(err.Error(), "qwen: found a text of 10737") {
 		t.Errorf("16 times 64 MiB, and what is between them: %v", err)
 	}
 }

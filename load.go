@@ -432,8 +432,12 @@ type LoadError struct {
 }
 
 // Error is one line of less than 2,000 bytes: a long path is cut at its front, and
-// what does not print in a name from the checkpoint is escaped.
+// what does not print in a name from the checkpoint is escaped. An error about bytes
+// that lie in no file (ParseSafetensors) names none.
 func (e *LoadError) Error() string {
+	if e.File == "" {
+		return "qwen: " + e.Problem
+	}
 	file := plainText(e.File)
 	if n := len(file) - 1000; n > 0 {
 		file = "…" + strings.ToValidUTF8(file[n:], "")

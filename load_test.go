@@ -352,7 +352,7 @@ func TestLoadError(t *testing.T) {
 	golden(t, "LoadError", func(c *check) {
 		long := strings.Repeat("é", 600) // 1,200 bytes
 		for _, test := range []struct{ file, want string }{
-			{"a/b c", "qwen: a/b c: p"}, {"", "qwen: : p"}, {"é中", "qwen: é中: p"}, {"a\nb", `qwen: "a\nb": p`}, {"\xff", `qwen: "\xff": p`},
+			{"a/b c", "qwen: a/b c: p"}, {"", "qwen: p"}, {"é中", "qwen: é中: p"}, {"a\nb", `qwen: "a\nb": p`}, {"\xff", `qwen: "\xff": p`},
 			{long, "qwen: …" + long[200:] + ": p"}, {"x" + long, "qwen: …" + long[200:] + ": p"}, {long + "x", "qwen: …" + long[202:] + "x: p"},
 			{long[:1000], "qwen: " + long[:1000] + ": p"}, {long[:998] + "abc", "qwen: …" + long[:996] + "abc: p"},
 		} {

@@ -135,7 +135,7 @@ func TestSafetensorsLimits(t *testing.T) {
 	if tensors, _, err := ParseSafetensors(manyDimensions(1<<15-1, 64, 64)); err != nil || len(tensors) != 1<<15 {
 		t.Errorf("as many dimensions as may be: %v", err)
 	}
-	want := "qwen: : header: last: found one more tensor, expected at most 2097152 dimensions in all"
+	want := "qwen: header: last: found one more tensor, expected at most 2097152 dimensions in all"
 	if _, _, err := ParseSafetensors(manyDimensions(1<<15, 64, 1)); fmt.Sprint(err) != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
@@ -361,7 +361,7 @@ func TestCheckSize(t *testing.T) {
 	if err := checkSize(1 << 30); err != nil {
 		t.Error(err)
 	}
-	if err := checkSize(1<<30 + 1); err == nil || err.Error() != "found a text of 1073741825 bytes, expected at most 1073741824" {
+	if err := checkSize(1<<30 + 1); err == nil || err.Error() != "qwen: found a text of 1073741825 bytes, expected at most 1073741824" {
 		t.Errorf("a text of 1 GiB and a byte: %v", err)
 	}
 }
@@ -2576,7 +2576,7 @@ func TestChat(t *testing.T) {
 			}
 		}
 		_, err := collect(m.Chat(ctx, nil, Options{}))
-		c.equal("no messages", fmt.Sprint(err), "found no messages, expected at least one")
+		c.equal("no messages", fmt.Sprint(err), "qwen: found no messages, expected at least one")
 		for range m.Chat(ctx, messages, Options{}) { // the consumer has enough
 			break
 		}

@@ -93,7 +93,7 @@ func every(int) bool { return true }
 // checkSize refuses texts whose positions would not fit into 32 bits with room to spare.
 func checkSize(bytes int) error {
 	if bytes > maxTextBytes {
-		return fmt.Errorf("found a text of %d bytes, expected at most %d", bytes, maxTextBytes)
+		return fmt.Errorf("qwen: found a text of %d bytes, expected at most %d", bytes, maxTextBytes)
 	}
 	return nil
 }
