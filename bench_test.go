@@ -119,7 +119,7 @@ func feed(b *testing.B, m *Model, n int, cache *Cache) {
 	for i := range ids {
 		ids[i] = i * 31 % m.Config.Vocab
 	}
-	if _, err := m.prefill(b.Context(), ids, cache); err != nil {
+	if _, err := m.forwardPieces(b.Context(), ids, cache); err != nil {
 		b.Fatal(err)
 	}
 }

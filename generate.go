@@ -121,7 +121,7 @@ func (m *Model) generate(ctx context.Context, prompt []int, o Options, yield fun
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		logits, err := m.prefill(ctx, next, cache) // from the second round on that is one token: decode
+		logits, err := m.forwardPieces(ctx, next, cache) // the first round is prefill, each later one a token: decode
 		if err != nil {
 			return err
 		}
@@ -148,9 +148,9 @@ func (m *Model) generate(ctx context.Context, prompt []int, o Options, yield fun
 // 3 MiB.
 const PrefillChunk = 256
 
-// prefill runs tokens through the network in pieces and returns the logits after
-// the last. ctx is looked at between the pieces.
-func (m *Model) prefill(ctx context.Context, tokens []int, cache *Cache) (logits []float32, err error) {
+// forwardPieces is Forward of at most PrefillChunk tokens at a time. It looks at ctx
+// between the pieces, so that a long prompt can be cancelled.
+func (m *Model) forwardPieces(ctx context.Context, tokens []int, cache *Cache) (logits []float32, err error) {
 	if len(tokens) > PrefillChunk {
 		cache.Reserve(len(tokens))
 	}

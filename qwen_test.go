@@ -2311,9 +2311,9 @@ func (s *steppingContext) Err() error {
 	return nil
 }
 
-// TestPrefill has a prompt that is longer than two pieces.
-func TestPrefill(t *testing.T) {
-	golden(t, "Model.prefill", func(c *check) {
+// TestForwardPieces has a prompt that is longer than two pieces.
+func TestForwardPieces(t *testing.T) {
+	golden(t, "Model.forwardPieces", func(c *check) {
 		m := tiny(c, "qwen3-tiny")
 		m.Config.MaxPositions = 1000
 		m.Layers = m.Layers[:1] // enough to see the order of the pieces
@@ -2330,21 +2330,21 @@ func TestPrefill(t *testing.T) {
 			want, err := m.Forward(ids, m.NewCache())
 			c.must(err)
 			cache := m.NewCache()
-			got, err := m.prefill(context.Background(), ids, cache)
+			got, err := m.forwardPieces(context.Background(), ids, cache)
 			c.must(err)
 			sameBits(c, fmt.Sprint(n, " tokens"), got, want)
 			c.equal("tokens in the cache", cache.Tokens(), ids)
 
 			pieces := (n - 1) / PrefillChunk // ctx is looked at after each but the last
-			if _, err := m.prefill(&steppingContext{context.Background(), pieces}, ids, m.NewCache()); err != nil {
+			if _, err := m.forwardPieces(&steppingContext{context.Background(), pieces}, ids, m.NewCache()); err != nil {
 				c.fail("%d tokens: ctx is looked at more than %d times", n, pieces)
 			}
 			if pieces > 0 {
 				cache = m.NewCache()
-				_, err = m.prefill(&steppingContext{context.Background(), pieces - 1}, ids, cache)
+				_, err = m.forwardPieces(&steppingContext{context.Background(), pieces - 1}, ids, cache)
 				c.equal("cancelled", []any{err, cache.Len()}, []any{context.Canceled, pieces * PrefillChunk})
 				ids[1] = -1
-				if _, err = m.prefill(context.Background(), ids, m.NewCache()); err == nil {
+				if _, err = m.forwardPieces(context.Background(), ids, m.NewCache()); err == nil {
 					c.fail("an id of -1 in the first piece is accepted")
 				}
 			}

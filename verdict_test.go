@@ -123,7 +123,7 @@ var dataflow = []stage{
 	{name: "logProbs"},
 	{name: "textStream"},
 	{name: "Cache.continueWith"},
-	{name: "Model.prefill", parts: true},
+	{name: "Model.forwardPieces", parts: true},
 	{name: "Model.Generate", parts: true},
 	{name: "Model.Chat", parts: true},
 	{name: "Load", parts: true},

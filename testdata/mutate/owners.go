@@ -54,7 +54,7 @@ var owners = map[string]string{
 	"Model.forward": "Model.Forward", "finite": "Model.checkFinite", "Model.blame": "Model.checkFinite",
 	// sample.go, generate.go
 	"Sampling.choose": "Sampling.Filter", "removed": "Sampling.Filter",
-	"Model.generate": "Model.Generate", "Options.check": "Model.Generate", "wholeCharacters": "textStream", "PrefillChunk": "Model.prefill",
+	"Model.generate": "Model.Generate", "Options.check": "Model.Generate", "wholeCharacters": "textStream", "PrefillChunk": "Model.forwardPieces",
 	"Model.ChatIDs": "Model.Chat",
 	// trace.go
 	"NewRecording": "Recording", "ReadRecording": "Recording", "ParseRenames": "Recording", "integers": "Recording", "numbers": "Recording",
