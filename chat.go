@@ -290,11 +290,7 @@ func (f folder) template(modelType string) (Template, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
-	t, err := templateFor(source, modelType)
-	if err != nil {
-		return "", nil
-	}
-	return t, nil
+	return templateFor(source, modelType), nil
 }
 
 // parseChatTemplate returns chat_template of tokenizer_config.json: a string, or
@@ -337,6 +333,8 @@ func LoadTemplate(dir string) (Template, error) { return folder{dir: dir}.ownTem
 // LoadTemplateFS is LoadTemplate for a file system.
 func LoadTemplateFS(fsys fs.FS) (Template, error) { return folder{".", fsys}.ownTemplate() }
 
+// ownTemplate is template where nothing has been loaded: the model type comes from
+// config.json, if there is one, and a template that is not known is an error.
 func (f folder) ownTemplate() (Template, error) {
 	modelType := ""
 	if c, err := f.config(); err == nil {
@@ -349,10 +347,11 @@ func (f folder) ownTemplate() (Template, error) {
 	return t, err
 }
 
-// templateFor recognises a template by what is particular to it. Without any, the model type decides. There is no
-// jinja2 here: a template that is none of the three is an error, because one that renders nearly the same would cost
-// quality without a sign (a missing default system message, an added empty thought).
-func templateFor(chatTemplate, modelType string) (Template, error) {
+// templateFor recognises a template by what is particular to it. A folder without one has the model type decide, and
+// qwen2 is then taken for Qwen2.5: the two have the same type, and Qwen2's default system message is another. A
+// template that is none of the three is "". There is no jinja2 here that could run it, and one that renders nearly the
+// same would cost quality without a sign (a missing default system message, an added empty thought).
+func templateFor(chatTemplate, modelType string) Template {
 	chatTemplate = strings.ReplaceAll(chatTemplate, `\n`, "\n") // inside its strings, newlines are written either way
 	// has says whether all of the parts are in the template, and nothing of a model that sees.
 	has := func(parts ...string) bool {
@@ -365,20 +364,17 @@ func templateFor(chatTemplate, modelType string) (Template, error) {
 	}
 	switch {
 	case chatTemplate == "" && modelType == "qwen2":
-		return TemplateQwen25, nil
+		return TemplateQwen25
 	case chatTemplate == "" && modelType == "qwen3":
-		return TemplateQwen3, nil
+		return TemplateQwen3
 	// ns.last_query_index and enable_thinking are variables of Qwen3's template, and of no other's together.
 	case has("<|im_start|>", "last_query_index", "reasoning_content", "enable_thinking is false"):
-		return TemplateQwen3, nil
+		return TemplateQwen3
 	case has("<think>"): // QwQ, Qwen3-2507 and others that treat thoughts in other ways: not known
 	case has("<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>"):
-		return TemplateQwen25, nil
+		return TemplateQwen25
 	case has("<|im_start|>system\nYou are a helpful assistant.<|im_end|>"): // also the base models of Qwen2.5
-		return TemplateQwen2, nil
+		return TemplateQwen2
 	}
-	if chatTemplate == "" {
-		return "", fmt.Errorf("found no chat template for model type %s, expected one", quote(modelType))
-	}
-	return "", errors.New("found an unknown chat template, expected that of Qwen2, Qwen2.5 or Qwen3")
+	return ""
 }
