@@ -86,26 +86,26 @@ func segment(text string) int {
 	return n
 }
 
-// compose appends the normal form of one segment: the three steps of the file's head. By hand, for a ◌̂ ◌̣ (a circumflex
+// compose appends the normal form of text, one segment: the three steps of the file's head. By hand, for a ◌̂ ◌̣ (a circumflex
 // above, a dot below, in the order in which somebody typed them):
 //
 //	apart     a 0    ◌̂ 230    ◌̣ 220         each with its combining class
 //	sorted    a 0    ◌̣ 220    ◌̂ 230         lower class first
 //	together  a + ◌̣ = ạ (U+1EA1),  ạ + ◌̂ = ậ (U+1EAD): one character
-func compose(out *strings.Builder, segment string) {
+func compose(out *strings.Builder, text string) {
 	type char struct {
-		r     rune
-		class uint8 // combining class: 0 for letters, and for marks where they attach (220 below, 230 above, …)
+		r   rune
+		ccc uint8 // combining class: 0 for letters, and for marks where they attach (220 below, 230 above, …)
 	}
 	// 1. Take apart. One character at a time, so x/text's limit of 30 marks never comes into play.
 	var chars []char
-	for i := 0; i < len(segment); {
-		r, size := utf8.DecodeRuneInString(segment[i:])
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRuneInString(text[i:])
 		if unicode.Is(inert, r) || r == utf8.RuneError && size == 1 { // alone in its segment
-			out.WriteString(segment)
+			out.WriteString(text)
 			return
 		}
-		apart := norm.NFD.String(segment[i : i+size])
+		apart := norm.NFD.String(text[i : i+size])
 		for j, r := range apart {
 			chars = append(chars, char{r, norm.NFD.PropertiesString(apart[j:]).CCC()})
 		}
@@ -115,23 +115,23 @@ func compose(out *strings.Builder, segment string) {
 	// their order in the text means nothing; marks of one class stack, so theirs does: the sort must be stable.
 	for i := 0; i < len(chars); i++ {
 		start := i
-		for i < len(chars) && chars[i].class != 0 {
+		for i < len(chars) && chars[i].ccc != 0 {
 			i++
 		}
-		slices.SortStableFunc(chars[start:i], func(a, b char) int { return int(a.class) - int(b.class) })
+		slices.SortStableFunc(chars[start:i], func(a, b char) int { return int(a.ccc) - int(b.ccc) })
 	}
 	// 3. Put together. kept[letter] is the last letter; nothing of the same or a higher class may lie between
 	// it and what joins it. The composed form of a pair is what x/text makes of the two alone, if that is one character.
 	kept, letter := chars[:0], -1
 	for _, c := range chars {
-		if letter >= 0 && (letter == len(kept)-1 || kept[len(kept)-1].class < c.class) {
+		if letter >= 0 && (letter == len(kept)-1 || kept[len(kept)-1].ccc < c.ccc) {
 			pair := norm.NFC.String(string([]rune{kept[letter].r, c.r}))
 			if r, size := utf8.DecodeRuneInString(pair); size == len(pair) {
 				kept[letter].r = r
 				continue
 			}
 		}
-		if kept = append(kept, c); c.class == 0 {
+		if kept = append(kept, c); c.ccc == 0 {
 			letter = len(kept) - 1
 		}
 	}
