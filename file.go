@@ -46,7 +46,8 @@ import (
 // large as they like.
 const (
 	maxConfigFile    = 16 << 20 // a config.json has a kilobyte
-	maxTokenizerFile = 64 << 20 // Qwen's tokenizer.json has 11 MB
+	maxTokenizerFile = 64 << 20 // Qwen3's tokenizer.json has 11 MB, Qwen2.5's 7
+	maxIndexFile     = 64 << 20 // an index of shards has about 100 bytes a tensor
 )
 
 // A folder is where a checkpoint lies: a directory of the system, or an fs.FS. The files

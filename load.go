@@ -143,7 +143,7 @@ func (f folder) shard(m *Model, name string) ([]Tensor, error) {
 // a tensor of the same name, left over from another way to cut the model up.
 func (f folder) shards(m *Model) (all map[string]located, source string, err error) {
 	const index = "model.safetensors.index.json"
-	data, err := f.read(index, maxTokenizerFile)
+	data, err := f.read(index, maxIndexFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, "", &LoadError{f.path("model.safetensors"), fs.ErrNotExist, "no such file, and no " + index}
 	} else if err != nil {
