@@ -51,11 +51,11 @@ import (
 
 // A Message is one turn of a conversation.
 type Message struct {
-	Role    string // system, user or assistant
-	Content string
-	// Reasoning is what an assistant thought before it answered, reasoning_content in JSON; only Qwen3's template
-	// shows it. If it is empty, a thought is looked for in Content, before </think>.
-	Reasoning string
+	Role    string `json:"role"` // system, user or assistant
+	Content string `json:"content"`
+	// Reasoning is what an assistant thought before it answered; only Qwen3's template shows it. If it is empty, a
+	// thought is looked for in Content, before </think>.
+	Reasoning string `json:"reasoning_content,omitempty"`
 }
 
 // A Template is a way to write a conversation as one text. Its value is the name by which the command knows it. The

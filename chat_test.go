@@ -51,6 +51,26 @@ func TestChatRender(t *testing.T) {
 	}
 }
 
+// A message is written as in the requests of most servers.
+func TestMessageJSON(t *testing.T) {
+	for _, test := range []struct {
+		message Message
+		text    string
+	}{
+		{Message{"user", "Hi", ""}, `{"role":"user","content":"Hi"}`},
+		{Message{"assistant", "", "Hm"}, `{"role":"assistant","content":"","reasoning_content":"Hm"}`},
+	} {
+		var back Message
+		text, err := json.Marshal(test.message)
+		if err != nil || string(text) != test.text {
+			t.Errorf("got %s, %v, want %s", text, err, test.text)
+		}
+		if err := json.Unmarshal([]byte(test.text), &back); err != nil || back != test.message {
+			t.Errorf("%s: got %+v, %v, want %+v", test.text, back, err, test.message)
+		}
+	}
+}
+
 // The ids are those of the rendered text, unless content spells a control token.
 func TestChatEncode(t *testing.T) {
 	defer answers(t, "Tokenizer.EncodeChat")()
