@@ -6,11 +6,11 @@
 //	text ── tokenizer.go ──► ids                          "What" → 3838
 //	ids ─── Embed ─────────► x [seq, hidden]              one row of a table per token
 //	        ┌──────────────────────────────────────────┐
-//	        │ x += attention(RMSNorm(x))               │  tokens look at earlier ones
+//	        │ x += attention(RMSNorm(x))               │  tokens look at themselves and earlier ones
 //	        │ x += FFN(RMSNorm(x))                     │  each token by itself
 //	        └──────────────── once per layer ──────────┘
-//	x ───── RMSNorm, Linear ► logits [vocab]              how likely each token is next
-//	logits  sample.go ──────► id, and around again
+//	x ───── RMSNorm, Linear ► logits [vocab]              a score for each token that may come next
+//	logits  sample.go ──────► id, and around again        softmax makes probabilities of the scores
 //
 // x is the residual stream: every layer reads it and adds to it, none replaces it.
 //
@@ -21,11 +21,11 @@
 //
 //	seq, past        tokens of this call, and tokens before them, which are in the cache
 //	pos              a token's place in its text, from 0: past + its place in the call
-//	vocab            tokens that the model knows
+//	vocab            number of tokens that the model knows
 //	hidden           numbers that x has for each token
-//	heads, kvHeads   query heads, and key and value heads; group = heads/kvHeads share one
+//	heads, kvHeads   query heads; key/value heads, each of which serves group = heads/kvHeads query heads
 //	headDim          numbers of one head
-//	intermediate     numbers of a token inside of the FFN
+//	intermediate     numbers of a token inside the FFN
 //	eps, theta       constants of RMSNorm and of RoPE
 //
 // # Reading order
@@ -41,13 +41,15 @@
 //   - tokenizer.go, split.go, tokenizer_load.go, chat.go: from text to ids, and from a conversation to text
 //   - sample.go: from logits to the next id
 //   - trace.go: looking at every intermediate
-//   - diagnose.go, mistakes.go, report.go, page.go: what is wrong with another
-//     implementation, and why
+//   - diagnose.go, mistakes.go, report.go, page.go: a tool that says what is wrong with
+//     another implementation, and why
 //   - kernel.go, simd_amd64.go and .s, simd_arm64.go and .s: the arithmetic that takes the time
 //   - parallel.go: all cores, without waking threads two hundred times a token
 //   - qwen_test.go: each function held against PyTorch
 //
-// Every file opens with the problem it solves and ends its header with "Next:".
+// Up to trace.go this is a textbook, which goes on at kernel.go. The tool between the two
+// is long, and nothing else needs it. Every file opens with the problem it solves and ends
+// its header with "Next:".
 //
 // # Use
 //
@@ -58,15 +60,15 @@
 //		fmt.Print(token.Text)
 //	}
 //
-// A Model is immutable and safe for many goroutines; each conversation has a
-// Cache of its own. Another implementation of the network is judged by what it
-// computed on the way: ReadRecording, then Compare.
+// A Model serves many goroutines at once; each conversation has a Cache of its own.
+// Another implementation of the network is judged by what it computed on the way:
+// ReadRecording, then Compare.
 //
 // # What is left out
 //
-// Batches (run goroutines instead: they share the weights), training, quantised
-// weights, sliding windows, mixtures of experts, tool calls in chat templates.
-// Load refuses a checkpoint that needs one of them.
+// Quantised weights, sliding windows, mixtures of experts: Load refuses a checkpoint that
+// needs one of them. Tools: Chat refuses their messages. Training. Batches: run goroutines
+// instead, which share the weights.
 package qwen
 
 // Next: rmsnorm.go
@@ -78,7 +80,7 @@ import (
 )
 
 // A Model is a loaded checkpoint: its config, its weights as they lie in the
-// file, its tokenizer. It is immutable, and safe for many goroutines.
+// file, its tokenizer. Only Close changes it, so many goroutines can use one.
 type Model struct {
 	Config    Config
 	Tokenizer *Tokenizer // nil if the folder has no tokenizer.json
@@ -90,7 +92,7 @@ type Model struct {
 
 	rotary  Rotary       // how fast RoPE turns each pair of numbers
 	tensors []Tensor     // what Tensors returns
-	used    int          // how many of them the network uses
+	used    int          // how many of them, from the first, a forward pass reads
 	mu      sync.RWMutex // held for reading while the weights are in use
 	closed  bool
 	release []func() error // unmap the files
@@ -124,9 +126,9 @@ func (m *Model) Parameters() int {
 var ErrContextFull = errors.New("qwen: context is full")
 
 // Forward runs tokens through the network and returns the logits of the token
-// that follows the last of them, [vocab]. The tokens continue what the cache
-// holds, and are added to it: a whole prompt at once (prefill), pieces of it, or
-// one token at a time (decode) give the same logits.
+// that follows the last of them, [vocab], which are the caller's to keep or change. The
+// tokens continue what the cache holds, and are added to it: a whole prompt at once
+// (prefill), pieces of it, or one token at a time (decode) give the same logits.
 //
 // It returns an error if there are no tokens, an id is not in the vocabulary,
 // the cache belongs to another model, the context is full (ErrContextFull), the
@@ -136,8 +138,12 @@ func (m *Model) Forward(tokens []int, cache *Cache) ([]float32, error) {
 	return m.forward(tokens, cache, nil)
 }
 
-// forward is Forward, with see shown every intermediate. If see is not nil, the
-// logits of all tokens are computed, and the last's returned.
+// forward is Forward, with see shown every intermediate. see is nil unless somebody
+// watches (Model.Trace), and then its lines do nothing: on a first reading skip every
+// line that begins with see. If it is not nil, the logits of all tokens are computed,
+// and the last's returned.
+//
+// Linear and Embed are in linear.go, Angles in rope.go.
 func (m *Model) forward(tokens []int, cache *Cache, see Trace) (logits []float32, err error) {
 	m.mu.RLock() // Close waits
 	defer m.mu.RUnlock()
@@ -171,7 +177,8 @@ func (m *Model) forward(tokens []int, cache *Cache, see Trace) (logits []float32
 }
 
 // block is one layer: attention and FFN, each on the normed stream, each added
-// to the stream x, [seq, hidden], in place. It returns x.
+// to the stream x, [seq, hidden], in place. It returns x. m.attention is in attention.go,
+// FFN and add are in ffn.go.
 func (m *Model) block(x []float32, i int, cos, sin []float32, cache *Cache, see Trace) []float32 {
 	l, hidden := m.Layers[i], m.Config.Hidden
 	h := RMSNorm(x, l.InputNorm, m.Config.Eps)
@@ -182,7 +189,7 @@ func (m *Model) block(x []float32, i int, cos, sin []float32, cache *Cache, see 
 	h = RMSNorm(x, l.PostNorm, m.Config.Eps)
 	see.step("post_attention_layernorm", h, hidden)
 	x = add(x, FFN(h, l.FFN, see))
-	see.step("", x, hidden)
+	see.step("", x, hidden) // the block's output has no name but its layer's, which see puts before all of these
 	return x
 }
 
