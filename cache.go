@@ -24,8 +24,10 @@ import (
 )
 
 // A Cache holds the keys and values of one conversation. It belongs to the model
-// that made it and to one goroutine at a time. It grows as tokens come in, up to
-// the model's context; Truncate takes it back to a prefix.
+// that made it and to one goroutine at a time. Truncate takes it back to a prefix.
+//
+// It grows as tokens come in, by 2*Layers*KVHeads*HeadDim*4 bytes each: in Qwen3-0.6B
+// 224 KiB, which is 9 GB for the whole context. Nothing but dropping the Cache frees that.
 type Cache struct {
 	model        *Model
 	tokens       []int         // whose keys and values are here
@@ -49,7 +51,8 @@ func (c *Cache) Len() int { return len(c.tokens) }
 func (c *Cache) Tokens() []int { return slices.Clone(c.tokens) }
 
 // Truncate keeps the first n tokens. Another continuation of them can follow, as
-// if the rest had never been there. Panics unless 0 <= n <= Len().
+// if the rest had never been there. It frees no memory: the next tokens overwrite what
+// was cut off. Panics unless 0 <= n <= Len().
 func (c *Cache) Truncate(n int) {
 	if n < 0 || n > len(c.tokens) {
 		panic(fmt.Sprintf("qwen: Cache.Truncate: n %d, want 0 to %d", n, len(c.tokens)))
@@ -60,7 +63,7 @@ func (c *Cache) Truncate(n int) {
 // extend appends the keys and values of new tokens, [seq, kvHeads, headDim], to layer
 // i and returns those of all tokens: [kvHeads] of [past+seq, headDim]. The tokens
 // count as cached only when the forward pass has gone through every layer, so that
-// one that fails leaves no trace.
+// a pass that fails changes nothing.
 func (c *Cache) extend(i int, k, v []float32) (keys, values [][]float32) {
 	headDim := c.model.Config.HeadDim
 	past := len(c.tokens) * headDim

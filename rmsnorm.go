@@ -8,21 +8,25 @@ package qwen
 //	y[i] = x[i] / sqrt(mean(x²) + eps) * weight[i]
 //
 // LayerNorm would subtract the mean first and add a bias afterwards; RMSNorm
-// does neither. A row is scaled to length sqrt(n), and weight says how much of
-// each channel to keep. eps only matters for rows that are nearly zero.
+// does neither. A row of n numbers is scaled to length sqrt(n), and weight says how
+// much of each channel, the i-th numbers of all rows, to keep. eps matters only for
+// rows that are nearly zero.
 //
 // For example (ExampleRMSNorm), with eps 0:
 //
-//	x = 1 3 5 1    mean(x²) = (1+9+25+1)/4 = 9    x/3 = .33 1 1.67 .33
-//	                               weight = 2 1 1 0    y = .67 1 1.67 0
+//	x          1    3    5     1      mean(x²) = (1+9+25+1)/4 = 9
+//	x / 3      .33  1    1.67  .33    of mean square 1
+//	weight     2    1    1     0
+//	y          .67  1    1.67  0
 //
-// The rows have nothing to do with each other, so all cores share them: parallel
-// calls the function in it with ranges of rows that together are all of them. Until
-// parallel.go, read it as a loop over every row.
+// No row depends on another, so the cores divide them: parallel(rows, size, f) calls f
+// with ranges of size rows until all have had their turn. share is how many numbers make
+// a range worth a core's while, so it has share/n rows. Until parallel.go, read the call
+// as a loop over every row.
 //
-// Numerics: the squares are summed in float64, so that the order of the sum
-// does not show in the result; one rounding to float32 for the scale, one for
-// each product, in the order of the reference: first x*scale, then *weight.
+// Numerics: the squares are summed in float64, so that the order of the sum does not
+// show in the result. Then scale is rounded to float32, and so is each product, in the
+// order of the reference: first x*scale, then *weight.
 //
 // Reference: transformers models/qwen3/modeling_qwen3.py, Qwen3RMSNorm.forward.
 //

@@ -3,8 +3,8 @@ package qwen
 // RoPE tells attention where a token stands. Each head is cut into pairs of
 // numbers, each pair is a point in a plane, and the point of a token at
 // position pos is turned by the angle pos*invFreq[i]. The dot product of two
-// turned points depends only on the difference of their angles, so a query sees
-// how far back a key lies, and not where in the text the two stand.
+// turned points depends on their positions only through the difference, so a query
+// sees how far back a key lies, and not where in the text the two stand.
 //
 // Which two numbers form a pair? Hugging Face's Qwen takes one from each half:
 //
@@ -14,26 +14,28 @@ package qwen
 //	pairs (0,4) (1,5) (2,6) (3,7)      pairs (0,1) (2,3) (4,5) (6,7)
 //
 // The numbers of a pair share a letter; both pictures are the same four pairs, laid
-// out in two ways. A checkpoint's rows are laid out for one of them.
+// out in two ways. The rows of a checkpoint's q_proj and k_proj are in the order of one
+// of them, and the other takes apart what belongs together.
 //
 // With half = headDim/2 and pair i = (x[i], x[i+half]):
 //
 //	y[i]      = x[i]*cos - x[i+half]*sin
 //	y[i+half] = x[i+half]*cos + x[i]*sin        angle = pos * invFreq[i]
+//	                                            invFreq[i] = theta^(-2i/headDim)
 //
 // Pair 0 turns by one radian a token and pair half-1 by about 1/theta: the
 // first pairs tell neighbours apart, the last ones tell chapters apart.
-// invFreq[i] = theta^(-2i/headDim). Two ways to stretch this to texts longer
-// than the training's are understood here: "linear" divides every frequency by
-// a factor; "yarn" divides only the slow ones and multiplies cos and sin by an
-// attention factor.
+//
+// Two ways to stretch this to texts longer than any in training are understood here:
+// "linear" divides every frequency by a factor; "yarn" divides only the slow ones, and
+// multiplies cos and sin by an attention factor.
 //
 // Numerics: Hugging Face forms invFreq and the angle in float32. A float32
 // angle near 32767 is only good to 0.002, so an engine that multiplies in
 // float64 gets other numbers, better ones, and does not agree with the
-// reference. This file rounds where transformers rounds. float32(a*b) + c is a
-// product rounded before it is added to: without the conversion Go may do both with
-// one rounding, and on arm64 it does.
+// reference. This file rounds where transformers rounds. float32(a*b) + c rounds the
+// product, then the sum; without the conversion Go may round once for both, and on
+// arm64 it does.
 //
 // Reference: transformers modeling_rope_utils.py (_compute_yarn_parameters,
 // _compute_linear_scaling_rope_parameters) and modeling_qwen3.py
