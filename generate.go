@@ -4,7 +4,7 @@ package qwen
 // from the logits, run that token (decode), choose the next, until the model
 // says stop.
 //
-//	the prompt      What is RoPE ?      four tokens at once: prefill
+//	the prompt    What is Ro PE ?       five tokens at once, RoPE being two: prefill
 //	its last token's logits ──► It      the first new token
 //	It ──────────────────────► turns    one token at a time: decode
 //	turns ───────────────────► pairs    what came before is in the cache
@@ -13,13 +13,14 @@ package qwen
 // The two phases have different limits. Prefill reads each weight once for many
 // tokens and is bound by arithmetic. Decode reads every weight for one token:
 // Qwen3-0.6B in BF16 is 1.2 GB, so memory that delivers 20 GB a second gives at
-// most 17 tokens a second, however fast the processor multiplies. Nothing but a
-// smaller model, or fewer bytes for a weight, changes that.
+// most 17 tokens a second, however fast the processor multiplies. A smaller model
+// changes that, or fewer bytes for a weight, or several tokens in each pass: those of
+// other texts, or guesses of which the pass keeps the right ones.
 //
-// Two details matter to whoever shows the text. A token is a piece of bytes, not
-// of text: an emoji may take three tokens, and half an emoji must not be
-// printed, so bytes wait until they are whole characters. And the model may end
-// its answer with any of several ids.
+// Two details matter to a program that shows the text. A token is a piece of bytes,
+// not of text: an emoji may take three tokens, and half an emoji must not be printed,
+// so bytes wait until they are whole characters. And the model may end its answer with
+// any of several ids.
 //
 // Reference: transformers generation/utils.py, GenerationMixin._sample.
 //
@@ -35,10 +36,9 @@ import (
 	"unicode/utf8"
 )
 
-// Options say how to generate. The zero value is greedy, without a limit but
-// the model's context.
+// Options say how to generate. The zero value is greedy, and goes on to a stop id.
 type Options struct {
-	MaxTokens  int      // most tokens to generate; 0 for no limit
+	MaxTokens  int      // most tokens to generate; 0: up to the context, 40,960 tokens in Qwen3, prompt included
 	Sampling   Sampling // how to choose; Model.Config.Sampling is what the authors use
 	IgnoreStop bool     // go on after a stop id
 	LogProbs   int      // report the log-probabilities of this many most likely tokens
@@ -90,7 +90,7 @@ func (m *Model) ChatIDs(messages []Message, o Options) ([]int, error) {
 // looked at between tokens; ErrContextFull when the context is full; those of
 // Forward.
 //
-// The texts of all tokens, joined, are what Decode gives for their ids, less the
+// Joined, the texts of all tokens are what DecodeText gives for their ids without the
 // special ones.
 func (m *Model) Generate(ctx context.Context, prompt []int, o Options) iter.Seq2[Token, error] {
 	return func(yield func(Token, error) bool) {
@@ -144,8 +144,8 @@ func (m *Model) generate(ctx context.Context, prompt []int, o Options, yield fun
 
 // PrefillChunk is how many tokens of a prompt go through the network at once:
 // enough that reading the weights costs little for each, few enough that the
-// intermediates stay small: of gate and up, 256 * 3072 float32 each in Qwen3-0.6B,
-// 3 MiB.
+// intermediates stay small, such as gate and up: 256 * 3072 float32 each in Qwen3-0.6B,
+// 3 MiB. It is exported for benchmarks.
 const PrefillChunk = 256
 
 // forwardPieces is Forward of at most PrefillChunk tokens at a time. It looks at ctx
@@ -174,8 +174,8 @@ func (m *Model) forwardPieces(ctx context.Context, tokens []int, cache *Cache) (
 //	prompt   <|im_start|> user ⏎ Hello <|im_end|> ⏎ <|im_start|> assistant ⏎ Hi <|im_end|> ⏎ <|im_start|> user …
 //	         └──────────────────── kept, not computed again ─────────────────┘ └───────── returned ─────────
 //
-// Whatever has changed at the front, a system message or an answer that was
-// edited, is noticed by comparing ids; nobody has to declare it.
+// A system message or an answer that was edited meanwhile shows in the ids; nobody has
+// to say so.
 func (c *Cache) continueWith(m *Model, prompt []int) ([]int, error) {
 	m.mu.RLock()
 	err := m.checkInput(prompt, &Cache{model: c.model}) // before the cache is touched, and before half of the work is done
