@@ -8,8 +8,8 @@ package qwen
 //	  "hidden_size": 1024,               numbers a token is made of between two layers
 //	  "intermediate_size": 3072,         numbers it is widened to inside an FFN
 //	  "num_hidden_layers": 28,
-//	  "num_attention_heads": 16,         query heads …
-//	  "num_key_value_heads": 8,          … two of which share a key and value head
+//	  "num_attention_heads": 16,         query heads
+//	  "num_key_value_heads": 8,          each serves 2 query heads
 //	  "head_dim": 128,                   16*128 = 2048: the heads need not add up to hidden_size
 //	  "max_position_embeddings": 40960,  the longest text
 //	  "vocab_size": 151936,              rows of the embedding, and logits
@@ -17,11 +17,12 @@ package qwen
 //	  "rope_theta": 1000000,             the slowest pair turns once in 2π·theta tokens, or nearly
 //	  "tie_word_embeddings": true,       the head is the embedding again
 //	  "attention_bias": false,
-//	  "hidden_act": "silu",
+//	  "hidden_act": "silu",              of the FFN's gate
 //	  "eos_token_id": 151645             <|im_end|>
 //	}
 //
-// The other sizes differ in these numbers, and Qwen2.5's have a context of 32,768:
+// The other sizes differ in these numbers, and Qwen2.5's instruct models have a context of
+// 32,768:
 //
 //	              vocab   hidden intermediate layers heads kvHeads headDim tied    parameters  KiB of cache a token (float32)
 //	Qwen2.5-0.5B  151936     896      4864      24     14     2      64    yes    494,032,768           24
@@ -30,14 +31,14 @@ package qwen
 //	Qwen3-4B      151936    2560      9728      36     32     8     128    yes  4,022,468,096          288
 //	Qwen3-8B      151936    4096     12288      36     32     8     128    no   8,190,735,360          288
 //
-// It exists in two styles, and both are read: as published with Qwen2, 2.5 and 3,
-// with rope_theta and rope_scaling at the top level, and as transformers 5 writes
+// config.json exists in two styles, and both are read: as published with Qwen2, 2.5 and
+// 3, with rope_theta and rope_scaling at the top level, and as transformers 5 writes
 // it, with rope_parameters.
 //
 // Nothing that changes the numbers is guessed. Without a rope theta transformers
 // would silently take 10000, and a checkpoint trained with 1e6 would still write
-// fluent text, a little worse; here that is an error. So is every switch that
-// this package does not implement: sliding windows, other activations,
+// fluent text, a little worse; here that is an error. So is every switch for
+// something that this package does not implement: sliding windows, other activations,
 // quantised weights, partial rotation, other RoPE types.
 //
 //	{"hidden_size": "1024"}                hidden_size: found a string, expected an integer
@@ -51,6 +52,11 @@ package qwen
 // generation_config.json says how to run it: which ids end an answer, and how
 // the authors sample. It may be missing; then eos_token_id is that of config.json, and
 // the default is greedy.
+//
+// In the code r is a jsonReader. r.object calls a function for each key of an object, at
+// the key's value; r.int, r.string and so on read the value, and a value that nobody reads
+// is skipped. r.fail notes an error: the first counts, and after it nothing more is read,
+// so there is no error to look at after each step. r.kind says what comes next. json.go has the rest.
 //
 // Numerics: rms_norm_eps becomes float32, in which the network computes; theta and
 // the constants of YaRN stay float64 until rope.go rounds them where transformers
@@ -174,9 +180,9 @@ func (p *configReader) field(r *jsonReader, key string) {
 		if c.ModelType = r.string(); c.ModelType != "qwen2" && c.ModelType != "qwen3" {
 			r.fail(quote(c.ModelType), `"qwen2" or "qwen3"`)
 		}
-	// The sizes. A wrong one does not get far: all but the last are in the names or shapes
-	// of tensors. Only how many heads share a width no shape of Qwen2 says: 28 and 4 heads
-	// of 32 would load for 14 and 2 of 64, and write nonsense.
+	// The sizes. The weights confirm every one but max_position_embeddings and, in Qwen2, the
+	// number of heads: q_proj [896, 896] is 14 heads of 64 or 28 of 32, and the wrong one
+	// loads and writes nonsense.
 	case "vocab_size":
 		c.Vocab = readSize(r)
 	case "hidden_size":
@@ -474,8 +480,8 @@ func decimal(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
 // means that nobody asked.
 func parseGeneration(data []byte, c *Config) error {
 	sampled, likeliest := false, false
-	// What transformers does where the file is silent: GenerationConfig's defaults. That
-	// top_k is 50 for who never asked for it surprises people; it is kept all the same.
+	// What transformers does where the file is silent: GenerationConfig's defaults. A top_k
+	// of 50 that nobody asked for surprises people; it is kept all the same.
 	s := Sampling{Temperature: 1, TopK: 50}
 	err := readJSON(data, func(r *jsonReader) {
 		r.object(func(key string) {
