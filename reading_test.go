@@ -290,6 +290,7 @@ func TestReadingParameters(t *testing.T) {
 	if rows < 5 {
 		t.Errorf("found %d rows in the table of config.go, expected 5", rows)
 	}
+	readingShares(t)
 	for _, dir := range []string{"testdata/qwen2-tiny", "testdata/qwen3-tiny"} {
 		m, err := Load(dir)
 		if err != nil {
@@ -299,6 +300,37 @@ func TestReadingParameters(t *testing.T) {
 			t.Errorf("%s: %d parameters, expected %d", dir, got, want)
 		}
 		m.Close()
+	}
+}
+
+// readingShares does the sums of load.go, cache.go and generate.go for the two smallest
+// models.
+func readingShares(t *testing.T) {
+	qwen25 := Config{ModelType: "qwen2", Vocab: 151936, Hidden: 896, Intermediate: 4864, Layers: 24, Heads: 14, KVHeads: 2, HeadDim: 64, TieEmbeddings: true}
+	qwen3 := Config{ModelType: "qwen3", Vocab: 151936, Hidden: 1024, Intermediate: 3072, Layers: 28, Heads: 16, KVHeads: 8, HeadDim: 128, TieEmbeddings: true}
+	ffn := func(c Config) float64 {
+		none := c
+		none.Layers = 0
+		return float64(c.Layers*3*c.Intermediate*c.Hidden) / float64(parameters(c)-parameters(none))
+	}
+	for _, sum := range []struct {
+		what   string
+		number float64
+		want   string // in the digits that the text gives
+	}{
+		{"load.go: FFN of a layer, Qwen3-0.6B, three fifths", ffn(qwen3), "0.60"},
+		{"load.go: FFN of a layer, Qwen2.5-0.5B", ffn(qwen25), "0.88"},
+		{"load.go: embedding, Qwen3-0.6B, a quarter", float64(qwen3.Vocab*qwen3.Hidden) / float64(parameters(qwen3)), "0.26"},
+		{"load.go: norms and biases, Qwen2.5-0.5B, percent", 100 * float64(24*(2*896+896+2*128)+896) / float64(parameters(qwen25)), "0.01"},
+		{"cache.go: the whole context, Qwen3-0.6B, GB", 40960 * 224 * 1024 / 1e9, "9.4"},
+		{"generate.go: Qwen3-0.6B in BF16, GB", float64(2*parameters(qwen3)) / 1e9, "1.2"},
+		{"generate.go: tokens a second from 20 GB a second", 20e9 / float64(2*parameters(qwen3)), "17"},
+		{"generate.go: gate, or up, of a piece, MiB", PrefillChunk * 3072 * 4 / (1 << 20), "3"},
+	} {
+		_, digits, _ := strings.Cut(sum.want, ".")
+		if got := strconv.FormatFloat(sum.number, 'f', len(digits), 64); got != sum.want {
+			t.Errorf("%s: %s, expected %s", sum.what, got, sum.want)
+		}
 	}
 }
 
