@@ -15,8 +15,9 @@ package qwen
 // programs that load the same model share the memory; and under pressure the system
 // drops pages, which it can read again, instead of swapping them out. Three things
 // follow. The weights cannot be written to. They must stay in the file's own format,
-// which is why Linear works on bytes. And a file that somebody cuts short while it
-// is in use is a fault of the processor where Go expects memory: see catchFault.
+// which is why Linear works on bytes. And if somebody cuts the file short while it is in
+// use, a read of the lost part is no error but a fault, which would end the program: see
+// catchFault.
 //
 // The folder comes from strangers, so only regular files are read, and the small ones
 // only up to a limit. Files may be links, and may point out of the folder, because the
@@ -85,7 +86,7 @@ func (f folder) open(name string) (file fs.File, size int64, err error) {
 		return nil, 0, &LoadError{f.path(name), fs.ErrNotExist, "no such file"}
 	case errors.Is(err, fs.ErrPermission):
 		return nil, 0, &LoadError{f.path(name), fs.ErrPermission, "cannot be opened: " + reason(err)}
-	case err != nil: // a socket, or a path that goes through a file, or in a circle
+	case err != nil: // a socket, or links that go in a circle, or a path that has a file for a folder
 		found := "cannot be opened: " + reason(err)
 		if info, err := os.Stat(f.path(name)); err == nil && f.fsys == nil {
 			found = "found " + modeName(info.Mode())
@@ -105,7 +106,8 @@ func (f folder) open(name string) (file fs.File, size int64, err error) {
 	return file, info.Size(), nil
 }
 
-// reason says why the system refused, in its words: err without the file name that package os puts in front.
+// reason says why the system refused, in its words: err without the file name that
+// package os puts before it.
 func reason(err error) string {
 	if e := (*fs.PathError)(nil); errors.As(err, &e) {
 		err = e.Err
@@ -122,14 +124,14 @@ func modeName(mode fs.FileMode) string {
 		return "a named pipe"
 	case mode&fs.ModeSocket != 0:
 		return "a socket"
-	case mode.IsRegular():
+	case mode.IsRegular(): // after an open that failed for a reason of its own, such as too many open files
 		return "a file that cannot be opened"
 	}
 	return "a device"
 }
 
 // read returns a whole file of at most limit bytes. The size is that of the open
-// file: whoever swaps the file between two looks at its name gains nothing.
+// file, so it does not matter if the name means another file by now.
 func (f folder) read(name string, limit int64) ([]byte, error) {
 	file, size, err := f.open(name)
 	if err != nil {
@@ -148,7 +150,7 @@ func (f folder) read(name string, limit int64) ([]byte, error) {
 
 // mapFile returns the bytes of a file, mapped where the system can, and what
 // releases them. The file itself is closed at once: a mapping outlives it, and so a
-// model holds no descriptors. An empty file cannot be mapped.
+// model holds no descriptors. An empty file cannot be mapped; it is read.
 func (f folder) mapFile(name string) (data []byte, release func() error, err error) {
 	file, size, err := f.open(name)
 	if err != nil {
@@ -179,10 +181,10 @@ func (f folder) mapFile(name string) (data []byte, release func() error, err err
 //	the file  ▓▓▓▓▓▓  ▓▓▓▓▓▓  ▓▓▓                 cut to 10,000 bytes by somebody else
 //	read      numbers numbers zeros   a fault
 //
-// The processor reports it (SIGBUS), and Go turns a fault at an address into a
-// panic only for a goroutine that asked for it with SetPanicOnFault. A panic with
-// an address is ours to translate; any other goes on, since it is a mistake in the
-// program.
+// Page 2 is there, filled up with zeros; page 3 is not. The processor reports that, the
+// system sends SIGBUS, and Go turns it into a panic only in a goroutine that has asked
+// for one with SetPanicOnFault. A panic with an address becomes the error; any other goes
+// on, since it is a mistake in the program.
 func catchFault(err *error) func() {
 	before := debug.SetPanicOnFault(true)
 	return func() {

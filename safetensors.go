@@ -28,11 +28,13 @@ package qwen
 //
 // The three dtypes of weights, from the highest bit to the lowest:
 //
-//	F32   s eeeeeeee fffffffffffffffffffffff     (-1)^s * 1.f * 2^(e-127)
-//	BF16  s eeeeeeee fffffff                     an F32 cut off: same range, 3 digits instead of 7
-//	F16   s eeeee ffffffffff                     2^(e-15): 4 digits, but nothing above 65504
+//	F32   s eeeeeeee fffffffffffffffffffffff     (-1)^s * 1.f * 2^(e-127), for e between 1 and 254
+//	BF16  s eeeeeeee fffffff                     an F32 cut off: the same range, 2 decimal digits instead of 7
+//	F16   s eeeee ffffffffff                     2^(e-15), e between 1 and 30: 3 digits, but nothing above 65504
 //
-// Four numbers in each, as the nearest that it has:
+// An e of 0 or of all ones means other things: 0 and numbers close to it, Inf, and NaN.
+//
+// Four numbers, each as the nearest that a type has:
 //
 //	            F32          BF16                   F16
 //	1           3f800000     3f80                   3c00
@@ -41,7 +43,7 @@ package qwen
 //	70000       4788b800     4789  70144            7c00  +Inf
 //
 // So a model trained in BF16 cannot always be stored in F16, though both have two
-// bytes; and a BF16 weight is an F32 with 16 zeros behind it, which is how it is read.
+// bytes; and a BF16 weight with 16 zero bits after it is an F32, which is how it is read.
 //
 // Numerics: none. Numbers stay the bytes that they are; widen in linear.go turns
 // them into float32, exactly.
@@ -95,9 +97,9 @@ const (
 	I64  DType = "I64"  // two's complement; no weight has it
 )
 
-// dtypeBits is the width of a number of each type that the format knows.
-// In bits, because FP4 and FP6 are narrower than a byte: four F6 numbers are three bytes.
-// E and M in a name count the bits of exponent and fraction ("mantissa").
+// dtypeBits is the width of a number of each type that the format knows. In bits,
+// because F4 and F6 are narrower than a byte: four F6 numbers are three bytes. E and M in
+// a name count the bits of exponent and fraction ("mantissa").
 var dtypeBits = map[DType]uint64{
 	"BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8,
 	"F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
@@ -150,7 +152,7 @@ func ParseSafetensors(data []byte) (tensors []Tensor, metadata map[string]string
 	if err != nil {
 		return nil, nil, err
 	}
-	// Room for as many entries as the word occurs: a guess that costs no more than the header's own length.
+	// Room for as many entries as the header has "data_offsets": a guess that cannot ask for much more than the header is long.
 	entries := make([]headerEntry, 0, min(maxJSONKeys, bytes.Count(header, []byte(`"data_offsets"`))))
 	dimensions := 0
 	err = readJSON(header, func(r *jsonReader) {
@@ -344,8 +346,7 @@ func badFile(kind error, format string, args ...any) *LoadError {
 }
 
 // appendJSON appends s as a JSON string, with whatever must be escaped: a name is any
-// text, and may hold quotes and line ends. Here encoding/json does: it is strict enough
-// for what it writes itself.
+// text, and may hold quotes and line ends. To write one, encoding/json will do.
 func appendJSON(b []byte, s string) []byte {
 	quoted, err := json.Marshal(s)
 	if err != nil {
@@ -355,8 +356,8 @@ func appendJSON(b []byte, s string) []byte {
 }
 
 // WriteSafetensors writes tensors as one file, in the order given, the header
-// padded so that the numbers begin at a multiple of 8: who maps the file may then
-// look at them as float32 without a copy. The same input gives the same bytes. It
+// padded so that the numbers begin at a multiple of 8: a program that maps the file can
+// then use them as float32 without a copy. The same input gives the same bytes. It
 // returns w's error, or one that names a tensor whose Data do not fit its shape, or
 // whose name occurs twice.
 func WriteSafetensors(w io.Writer, tensors []Tensor, metadata map[string]string) error {
