@@ -2,10 +2,10 @@ package qwen
 
 // A strict reader of JSON.
 //
-// Every file of a checkpoint that is not weights is JSON: config.json, the tokenizer, the index of shards, and the
-// header of each safetensors file. They come from strangers, and encoding/json forgives what a loader must not:
-// it matches field names in any case, takes the last of two equal keys, reads null as "nothing" and turns broken
-// UTF-8 into U+FFFD. This reader refuses all of that and says where.
+// What a checkpoint has besides weights is JSON: config.json, the tokenizer, the index of shards, and the header of
+// each safetensors file. They come from strangers, and encoding/json forgives what a loader must not: it matches field
+// names in any case, takes the last of two equal keys, reads null as "nothing" and turns broken UTF-8 into U+FFFD. This
+// reader refuses all of that and says where.
 //
 // It is a pull reader: the caller walks the document and asks for what it expects to find.
 //
@@ -28,14 +28,15 @@ package qwen
 //	       ↑         element(0) reads 1
 //	          ↑      after a comma, element(1) reads 2
 //	           ↑     more finds ], one level up
-//	            ↑    more finds }, and behind it is the end of the document
+//	            ↑    more finds }, and after it is the end of the document
 //
 // The first error stops the walk: from then on every method returns a zero value at once, so callers need no
 // error checks of their own. The error names the place: `model.merges[17]: found a number, expected a string`.
 //
-// Why not read everything into maps first? A tokenizer.json of 11 MB has 300,000 strings and as many numbers; a tree of
-// them, each in an interface, takes several times the file, and every use must then ask of every value what it is. Here
-// the caller says what it wants at the moment when the value is at hand, so a wrong type is found where it stands.
+// Why not read everything into maps first? The vocabulary and the merges of Qwen3's tokenizer.json are 454,417 strings
+// and 151,643 numbers. A tree of them, each in an interface, takes several times the file, and every use must then ask of
+// every value what it is. Here the caller says what it wants when the value is at hand, so a wrong type is found where it
+// stands.
 //
 // What the caller does not want is still read, and checked:
 //
@@ -68,8 +69,8 @@ import (
 	"unicode/utf8"
 )
 
-// What is refused whatever it says. A checkpoint's own files nest 6 deep, and have escapes only in short strings and
-// chat templates; its objects, but for the vocabulary, have a few thousand keys.
+// What is refused whatever the file is for. A checkpoint's own files nest 5 deep, and have escapes only in short strings
+// and chat templates; its objects, but for the vocabulary, have a few thousand keys.
 const (
 	maxJSONDepth   = 64      // objects and arrays inside each other
 	maxJSONKeys    = 1 << 18 // of one object: the set of them must be held to find a key that is there twice
@@ -81,7 +82,7 @@ const (
 //	{"model": {"merges": ["a b", "c d"]}}
 //	                             ↑ pos        path: model, merges, 1        field(): model.merges[1]
 //
-// The path is kept while reading and spelled out only for an error: half a million values are read, and one is wrong.
+// The path is kept while reading and spelled out only for an error: of hundreds of thousands of values one may be wrong.
 type jsonReader struct {
 	text string     // the document
 	pos  int        // of the next byte
@@ -111,7 +112,7 @@ type fieldError struct {
 	Problem string // "found …, expected …"
 }
 
-// Error returns one line. Whoever knows the file's name puts it in front.
+// Error returns one line, without the file's name, which inFile puts before it.
 func (e *fieldError) Error() string {
 	if e.Field == "" {
 		return e.Problem
@@ -149,7 +150,7 @@ func readJSON(data []byte, value func(r *jsonReader)) error {
 // A key that occurs twice is an error. What field does not read is checked and skipped.
 //
 // RFC 8259 leaves open what a second key means, and readers differ: first, last, both. A file that has one could
-// show one value to a check and another to the program behind it.
+// show one value to a program that checks it and another to the program that runs it.
 func (r *jsonReader) object(field func(key string)) {
 	var few [16]string // keys so far: a short list is searched, a long one becomes a set
 	keys, set := few[:0], map[string]bool(nil)
@@ -200,7 +201,7 @@ func (r *jsonReader) entries(field func(key string)) {
 
 // array reads an array and calls element for each index, at the element's value.
 // What element does not read is checked and skipped. Nothing is stored: a list of 151,387 merges is 151,387 calls. How
-// long an array may be is the caller's to say, who knows what an element costs.
+// long an array may be is for the caller to say, which knows what an element costs.
 func (r *jsonReader) array(element func(i int)) {
 	if !r.open('[', "an array") {
 		return
@@ -230,8 +231,8 @@ func (r *jsonReader) open(bracket byte, name string) bool {
 }
 
 // more reports whether another element follows, and reads what lies between: a comma before every element but the
-// first, or the closing bracket, which ends the level. A comma before the bracket, [1, 2,], is caught by whoever reads
-// the element that should follow it.
+// first, or the closing bracket, which ends the level. A comma before the bracket, [1, 2,], is found when the element
+// after it is read.
 //
 //	[  1  ,  2  ]           the reader is in front of each mark when more is called
 //	 ↑   ↑     ↑            true; true, past the comma; false, past the bracket
@@ -322,7 +323,7 @@ func (r *jsonReader) kind() byte {
 // The other methods never take null for a value.
 func (r *jsonReader) null() bool { return r.kind() == 'n' && r.word("null") }
 
-// bool reads true or false. "false" in quotes, 0 and 1 are not taken for it: who writes them means something, but what?
+// bool reads true or false, and neither "false" in quotes nor 0 or 1, which programs take for one or the other.
 func (r *jsonReader) bool() bool {
 	if r.kind() != 't' {
 		r.mismatch("true or false")
@@ -336,7 +337,7 @@ func (r *jsonReader) bool() bool {
 }
 
 // word reads exactly the given word: true, false or null, in small letters. Python's True and None are no JSON. What
-// follows it is checked by whoever reads on: "nullx" fails at the x.
+// follows is checked when it is read: "nullx" fails at the x.
 func (r *jsonReader) word(w string) bool {
 	if !strings.HasPrefix(r.text[r.pos:], w) {
 		r.syntax("a value")
@@ -427,10 +428,10 @@ func (r *jsonReader) number(want string) string {
 	return r.text[start:r.pos]
 }
 
-// string reads a string. Without escapes, and nearly all have none, it is a part of the document, not a copy: a
-// tokenizer.json holds half a million of them. In Go a string is a pointer and a length, so a part of one costs nothing;
-// the price is that the whole stays in memory as long as any part does. Keys, too, are read here, so "\u0061" and "a"
-// are the same key.
+// string reads a string. Without escapes, and nearly all have none, it is a part of the document, not a copy: Qwen3's
+// tokenizer.json holds more than 450,000 of them. In Go a string is a pointer and a length, so a part of one costs
+// nothing; the price is that the whole stays in memory as long as any part does. Keys, too, are read here, so "\u0061"
+// and "a" are the same key.
 //
 //	"Ġthe"          5 bytes of the document: Ġ is two of them
 //	"say \"hi\""    a copy: the backslashes are not part of it
@@ -474,7 +475,7 @@ func (r *jsonReader) escaped(start int) string {
 		switch c := r.peek(); {
 		case s.Len() > maxJSONEscaped:
 			r.fail("a longer string", fmt.Sprintf("at most %d bytes with escapes", maxJSONEscaped))
-		case c == '"': // the end; a quote in the text would have come behind a backslash
+		case c == '"': // the end; a quote in the text would have come after a backslash
 			r.pos++
 			return s.String()
 		case r.pos == len(r.text):
@@ -499,8 +500,8 @@ func (r *jsonReader) escaped(start int) string {
 	return ""
 }
 
-// unicodeEscape reads uXXXX, and the second half \uXXXX where the first is a high surrogate:
-// characters past U+FFFF are written as two escapes, D800–DBFF followed by DC00–DFFF, ten bits in each.
+// unicodeEscape reads uXXXX, and a second \uXXXX where the first is a high surrogate: characters past U+FFFF are written
+// as two escapes, D800–DBFF followed by DC00–DFFF, with ten bits in each.
 //
 //	😀 = U+1F600    1F600 - 10000 = 0F600 = 0000111101 1000000000    \ud83d \ude00
 //
@@ -576,7 +577,7 @@ func (r *jsonReader) fail(found, expected string) {
 //	{"hidden_size": "1024"}    hidden_size: found a string, expected an integer
 //	{"hidden_size": ?}         hidden_size: found '?' at byte 16, expected an integer
 func (r *jsonReader) mismatch(expected string) {
-	// In the words of a person who looks at the file: kind's '0' and 't' are this reader's own. A kind of 0 has no name.
+	// In words for a person who looks at the file: kind's '0' and 't' are this reader's own. A kind of 0 has no name.
 	names := map[byte]string{'{': "an object", '[': "an array", '"': "a string", '0': "a number", 't': "true or false", 'n': "null"}
 	if name := names[r.kind()]; name != "" {
 		r.fail(name, expected)
@@ -597,7 +598,7 @@ func (r *jsonReader) syntax(expected string) {
 }
 
 // field returns the path of the value being read: weight_map."model.norm.weight", model.merges[17]. A line
-// number would say little: the header of a safetensors file is one line, and half of a tokenizer.json is the same word.
+// number would say little: the header of a safetensors file is one line, Qwen3's tokenizer.json three quarters of a million.
 func (r *jsonReader) field() string {
 	var s strings.Builder
 	for _, step := range r.path {

@@ -426,6 +426,12 @@ func TestReadingRanks(t *testing.T) {
 	if rows != 6 {
 		t.Errorf("found %d merges, expected 6", rows)
 	}
+	// The counts of json.go: a string for each token and two for each merge; a number for
+	// each token.
+	const tokens, merges = 151643, 151387
+	if strings, last := tokens+2*merges, 256+merges-1; strings != 454_417 || last != tokens-1 {
+		t.Errorf("%d strings in a vocabulary and its merges, and the last id is %d", strings, last)
+	}
 }
 
 // The pieces that split.go lists.
