@@ -10,9 +10,9 @@ package qwen
 //	split           user ⏎ Hé , ␣ 4 2             (split.go)
 //	merge           H é → "H" "Ã" "©" → "H" "Ã©"  each piece on its own: byte-pair encoding
 //
-// Byte-pair encoding starts from single bytes, so nothing is ever unknown. The file lists pairs of tokens in the
-// order in which training joined them; that order is their rank. To encode a piece, join the pair of the lowest rank
-// in it (the leftmost, if it is there twice) until no listed pair is left. With the ranks of Qwen's own list:
+// Byte-pair encoding starts from single bytes, so nothing is ever unknown. The file lists pairs of tokens, the merges,
+// in the order in which training joined them; a pair's place in the list is its rank. To encode a piece, join the pair
+// of the lowest rank in it (the leftmost, if it is there twice) until no listed pair is left. With Qwen's own ranks:
 //
 //	H e l l o     (H,e) 1263   (e,l) 45   (l,l) 398   (l,o) 129      45 is the lowest
 //	H el l o      (H,el) 32457   (el,l) 357   (l,o) 129              129
@@ -20,9 +20,9 @@ package qwen
 //	H ello        (H,ello) 9451                                      9451
 //	Hello         id 9707
 //
-// Note what did not happen: (l,l) was there, and its turn never came. Ranks are history, not statistics of the word at
-// hand: an encoder that joins left to right, or takes the longest token that fits, gives other ids, and the model has
-// never seen those spelled like that.
+// Note what did not happen: (l,l) was there, and its turn never came. Ranks are the history of training, not statistics of
+// the word at hand: an encoder that joins left to right, or takes the longest token that fits, gives other ids, and the
+// model has never seen a text spelled in those.
 //
 // tokenizer.json spells tokens in letters that print: byte 0x20 is Ġ, 0x0A is Ċ, and so on (GPT-2's alphabet, see
 // byteLetters). Decoding is only the way back: the tokens' bytes one after the other. A token may end in the middle of
@@ -59,15 +59,15 @@ const (
 
 // A Tokenizer converts between text and token ids. It does not change once loaded and serves many goroutines.
 type Tokenizer struct {
-	text   string           // the bytes of all tokens, one after the other, behind one unused byte
+	text   string           // one unused byte, then the bytes of all tokens, one after the other
 	spans  []span           // by id: where in text
-	byteID [256]int32       // the token of each byte, -1 if there is none
+	byteID [256]int32       // the id of each byte's token, -1 if there is none
 	pairs  pairTable        // ranks of the pairs that merge
 	merged []int32          // by rank: the token that the pair becomes
 	whole  map[string]int32 // only with ignore_merges: tokens taken whole where a piece spells one
 
 	added      map[string]int // added tokens by content: found in the text whole, before BPE
-	special    map[int]bool   // those of them that control the model; not markers it writes itself, such as <think>
+	special    map[int]bool   // by id: whether it controls the model, as <|im_end|> does; <think> is a part of an answer
 	raw        matcher        // finds added tokens in the text as given
 	normalized matcher        // finds those that stand for their normal form ("normalized": true)
 
@@ -77,9 +77,9 @@ type Tokenizer struct {
 // span is a range of bytes in Tokenizer.text; end is 0 for an id that no token has.
 type span struct{ start, end uint32 }
 
-// Encode returns the ids of text, as many as its tokens: some four bytes of English each, one or two characters of
-// Chinese, one digit. Added tokens spelled in the text, special or not, become their ids, as in Hugging Face's encode;
-// to encode what a user wrote, see EncodeChat. It fails only for texts over 1 GiB.
+// Encode returns the ids of text. A token is about four bytes of English, one or two Chinese characters, or one digit.
+// Added tokens spelled in the text, special or not, become their ids, as in Hugging Face's encode; to encode what a user
+// wrote, see EncodeChat. It fails only for texts over 1 GiB.
 func (t *Tokenizer) Encode(text string) ([]int, error) {
 	if err := checkSize(len(text)); err != nil {
 		return nil, err
@@ -107,7 +107,7 @@ func (t *Tokenizer) encode(ids []int, text string, accept func(id int) bool) []i
 	}
 	defer t.encoders.Put(e)
 	// The four stages, one inside the other. Added tokens are found before normalizing, and again after it for
-	// those that ask for it; NFC and the split see only what lies between, so a mark behind <|im_end|> stays alone.
+	// those that ask for it; NFC and the split see only what lies between, so a mark after <|im_end|> stays alone.
 	found := func(id int) { ids = append(ids, id) }
 	//	"<|im_start|>user" → raw finds <|im_start|>, then between("user") → next: "user" → piece: its ids
 	t.raw.cut(text, accept, found, func(between string) {
@@ -159,7 +159,7 @@ func toText(b []byte) string {
 }
 
 // Bytes returns the bytes that id stands for, and whether any token has this id. They may begin or end in the middle of
-// a character: who prints an answer as it comes must hold them back until the character is whole.
+// a character: a program that prints an answer as it comes must hold them back until the character is whole.
 func (t *Tokenizer) Bytes(id int) ([]byte, bool) {
 	if id < 0 || id >= len(t.spans) || t.spans[id].end == 0 {
 		return nil, false
@@ -180,8 +180,8 @@ func (t *Tokenizer) Special(id int) bool { return t.special[id] }
 // hardware's sake; ids from Len up have no token.
 func (t *Tokenizer) Len() int { return len(t.spans) }
 
-// An encoder is the working memory of one Encode at a time. A Tokenizer keeps some in a pool: the cache they carry is
-// worth most in the next call.
+// An encoder is the working memory of one Encode at a time. A Tokenizer keeps some in a pool, since the cache in each is
+// of most use to the next call.
 type encoder struct {
 	t        *Tokenizer
 	splitter splitter
@@ -251,13 +251,11 @@ func (e *encoder) piece(ids []int, piece string) []int {
 // Pieces are mostly short, and then any way would do. But a piece has no limit: a million letters without a space are
 // one, and to look at all pairs again after each join would take hours.
 //
-// A list of symbols that can lose one in the middle without moving the rest is a linked list; a queue that always knows
-// the lowest rank is a heap. (The reference has the same two, in word.rs.)
-//
-// The candidates wait in a priority queue of (rank, position), one word each, smallest first. When two symbols
-// become one, the pairs to its left and right are new candidates; the old ones stay in the queue and are recognised
-// later by a rank that is no longer that of their position. Each join adds at most two candidates, so n bytes take
-// O(n log n) time.
+// So the symbols are a linked list, which can lose one in the middle without moving the rest, and the pairs that may be
+// joined, the candidates, wait in a heap, which always knows the smallest. (The reference has the same two, in word.rs.)
+// A candidate is one word, its rank above its position. When two symbols become one, the pairs to its left and right are
+// new candidates; the old ones stay in the heap and are recognised later by a rank that is no longer that of their
+// position. Each join adds at most two candidates, so n bytes take O(n log n) time.
 func (e *encoder) merge(ids []int, piece string) []int {
 	if id, ok := e.t.whole[piece]; ok {
 		return append(ids, int(id))
@@ -274,8 +272,8 @@ func (e *encoder) merge(ids []int, piece string) []int {
 		return ids
 	}
 	s[len(s)-1].next = -1
-	// 2. Candidates: all pairs of neighbours that are in the list. In the queue's words the rank is above the
-	// position, so that of equal ranks the leftmost comes first.
+	// 2. Candidates: all pairs of neighbours that have a rank. The position below it makes the leftmost of equal ranks
+	// come first.
 	q := queue(e.queue[:0])
 	candidate := func(left int32) {
 		s[left].rank = noRank
@@ -343,7 +341,7 @@ func (q *queue) pop() uint64 {
 	h := *q
 	top, x := h[0], h[len(h)-1]
 	h = h[:len(h)-1]
-	for i := 0; len(h) > 0; {
+	for i := 0; len(h) > 0; { // i is free, and x must go there or deeper
 		child := 2*i + 1 // the smaller of two, if there are two
 		if child+1 < len(h) && h[child+1] < h[child] {
 			child++
@@ -413,7 +411,7 @@ func (p *pairTable) add(left, right int32, rank int) bool {
 // for each byte that continues it.
 //
 //	0 -<- 1 -|- 2 -i- 3 -m- 4 -_- 5 -s- … <|im_start|>
-//	                               -e- … <|im_end|>
+//	                                -e- … <|im_end|>
 //	        -t- … <think>
 //
 // Nearly every byte of a text is dismissed by one look at first.
@@ -447,10 +445,10 @@ func (m *matcher) add(content string, id int) bool {
 // one:
 //
 //	"a<|im_end|>b"   between("a")  found(151645)  between("b")
-//	"a<|im_en"       between("a<|im_en"): four nodes deep, but no token ends there
+//	"a<|im_en"       between("a<|im_en"): seven nodes deep, but no token ends there
 //
-// Where several tokens begin, the longest that accept agrees to counts. A byte is looked at as often as tokens
-// that begin before it reach over it, at most maxAddedLen times; no text makes that worse.
+// Where several tokens begin, the longest that accept agrees to counts. A byte is looked at again for each place before
+// it from which the trie leads that far, so at most maxAddedLen times, whatever the text.
 func (m *matcher) cut(text string, accept func(id int) bool, found func(id int), between func(text string)) {
 	start := 0
 	for i := 0; i < len(text); {
