@@ -6,7 +6,7 @@ package qwen
 // picks the composed spelling wherever Unicode has one, so that the model sees one word, not two:
 //
 //	1. take every character apart      é ậ  →  e ◌́   a ◌̣ ◌̂      (normal form D)
-//	2. sort each run of marks by combining class, equal classes keep their order
+//	2. sort each run of marks by their combining class, a number that says where a mark attaches; equals keep their order
 //	3. put characters together again, each mark with the letter before it unless an equal or higher class lies between
 //
 // Then the text is cut into pieces that BPE will never merge across. Without the cut, "the dog." and "the dog!" would
@@ -86,8 +86,8 @@ func segment(text string) int {
 	return n
 }
 
-// compose appends the normal form of text, one segment: the three steps of the file's head. By hand, for a ◌̂ ◌̣ (a circumflex
-// above, a dot below, in the order in which somebody typed them):
+// compose appends the normal form of text, one segment, in the three steps of the file's header. By hand, for a ◌̂ ◌̣ (a
+// circumflex above, a dot below, in the order in which somebody typed them):
 //
 //	apart     a 0    ◌̂ 230    ◌̣ 220         each with its combining class
 //	sorted    a 0    ◌̣ 220    ◌̂ 230         lower class first
@@ -148,7 +148,7 @@ const (
 	isSymbol  class = iota // [^\s\p{L}\p{N}]: punctuation, emoji, control characters, unassigned; marks such as ◌́ too
 	isLetter               // \p{L}: of any script, CJK as well, where a "word" is a whole run without spaces
 	isNumber               // \p{N}: 7, and also ½ ² Ⅷ ٣
-	isSpace                // \s except the next: with U+00A0 and U+3000, without U+200B
+	isSpace                // \s but for \r and \n: with U+00A0 and U+3000, without U+200B
 	isNewline              // [\r\n]
 )
 
@@ -182,15 +182,17 @@ var classes = sync.OnceValue(func() *[unicode.MaxRune + 1]class {
 
 // A splitter cuts text into the pieces of Qwen's pattern. It carries the table, so that the inner loops need not ask
 // for it. A regular expression engine tries the alternatives one after the other at each place and backs up when one
-// fails half-way. Here the classes of the first two characters already say which alternative it will be:
+// fails half-way. Here, but for the first, the classes of two characters already say which alternative it will be. The
+// first row that fits counts:
 //
 //	first      second    alternative
+//	'          s, t, …   1   a contraction
 //	letter     any       2   letters
-//	other      letter    2   with the first in front (not for a digit or a newline)
+//	other      letter    2   letters, with the first before them (not a digit or a newline)
 //	digit      any       3   alone
 //	symbol     any       4   symbols, then newlines
-//	U+0020     symbol    4   with the space in front
-//	space      else      5, 6 or 7: white space
+//	U+0020     symbol    4   the same, with the space before them
+//	space      any       5, 6 or 7: white space
 type splitter struct{ class *[unicode.MaxRune + 1]class } // by code point
 
 // at returns the class and the length in bytes of the character at i, and length 0 at the end of the text.
@@ -234,7 +236,7 @@ func (s splitter) run(text string, i int, c class) int {
 //	$can        $can                a dollar sign may, too
 //	x = 10      x ␣= ␣ 1 0          a digit takes nothing in front, so the space stays alone
 //	a   b       a ␣␣ ␣b             all spaces but the last, which goes with b
-//	)⏎⏎⇥x       )⏎⏎ ⇥x              symbols take the newlines behind them
+//	)⏎⏎⇥x       )⏎⏎ ⇥x              symbols take the newlines after them
 func (s splitter) next(text string, i int) int {
 	first, n := s.at(text, i)
 
@@ -271,8 +273,8 @@ func (s splitter) next(text string, i int) int {
 	// What is left is white space, to which three alternatives apply; one look at the whole run decides.
 	// \s*[\r\n]+ takes it up to the last newline in it: the indentation after that belongs to the next line.
 	// \s+(?!\S) takes all of it before the end of the text, else all but the last character, if any are left:
-	// that one stays for the word behind it, as in " word".
-	// \s+ takes that last one if nothing else wanted it, as before a digit.
+	// that one stays for the word after it, as in " word".
+	// \s+ takes that last one if nothing else has taken it, as before a digit.
 	end, last, afterNewline := i, i, 0 // of the run; of all but its last character; of what its last newline ends
 	for c, n := first, n; n > 0 && (c == isSpace || c == isNewline); c, n = s.at(text, end) {
 		last = end
@@ -290,14 +292,14 @@ func (s splitter) next(text string, i int) int {
 }
 
 // contraction returns the end of a contraction at i, where text has an apostrophe, or 0. Letters match in either
-// case; the long ſ, U+017F, is an s in some other case too, the only such letter here (all code points were tried).
-// The apostrophe is U+0027 only: ’ is a symbol like others. It need not be one:
+// case; the long ſ, U+017F, counts as another case of s, the only such letter here (all code points were tried).
+// The apostrophe is U+0027 only: ’ is a symbol like others.
 //
-//	it's    it 's            IT'LL    IT 'LL         'tis    't is: the pattern does not know that
-//	it’s    it ’s: the second alternative, letters with one character in front
+//	it's    it 's            IT'LL    IT 'LL         'tis    't is: the pattern knows no English
+//	it’s    it ’s: the second alternative, letters with one character before them
 func contraction(text string, i int) int {
 	const longS = "ſ"  // two bytes
-	rest := text[i+1:] // behind the apostrophe
+	rest := text[i+1:] // after the apostrophe
 	if len(rest) > 0 { // |0x20 makes capitals small; no other byte becomes one of these letters
 		switch rest[0] | 0x20 {
 		case 's', 't', 'm', 'd':
