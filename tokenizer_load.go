@@ -27,10 +27,10 @@ package qwen
 //
 // So a merge is two tokens whose joined spelling is a token, and its place in the list is its rank. Added tokens were
 // never joined: they are put in afterwards, <|endoftext|> at 151643, <|im_start|> at 151644, and so on. Hugging Face
-// numbers them so whatever the file says, and a file that says otherwise is refused.
+// gives them these ids whatever the file says, and a file that says otherwise is refused.
 //
-// Whatever could change an id and is not as above is refused by name. What cannot is accepted: trim_offsets, fuse_unk,
-// unknown fields inside the sections.
+// Whatever could change an id and is not as above is refused by name. What cannot change one is accepted: trim_offsets,
+// fuse_unk, unknown fields inside the sections.
 //
 //	{"dictionary": {}}                              dictionary: found an unknown field, expected none
 //	{"added_tokens": [{"id": 0, "content": ""}]}    added_tokens[0].content: found 0 bytes, expected 1 to 512
@@ -65,8 +65,8 @@ import (
 
 const maxEntries = 1 << 19 // tokens, and merges; published checkpoints have 151,643 and 151,387
 
-// tokenizer reads tokenizer.json, all of it at once: 11 MB in Qwen's checkpoints, of which the spellings of the tokens
-// and the merges are nearly everything.
+// tokenizer reads tokenizer.json, all of it at once: 11 MB in Qwen3's checkpoints and 7 in Qwen2.5's, of which the
+// spellings of the tokens and the merges are nearly everything.
 func (f folder) tokenizer() (*Tokenizer, error) {
 	data, err := f.read("tokenizer.json", maxTokenizerFile)
 	if err != nil {
@@ -347,7 +347,7 @@ func (f *tokenizerFile) addedToken(r *jsonReader) {
 			if a.content = strings.Clone(r.string()); a.content == "" || len(a.content) > maxAddedLen {
 				r.fail(fmt.Sprintf("%d bytes", len(a.content)), fmt.Sprintf("1 to %d", maxAddedLen))
 			}
-		case "single_word", "lstrip", "rstrip": // conditions on what stands before and behind
+		case "single_word", "lstrip", "rstrip": // conditions on what stands before and after
 			expectFalse(r)
 		case "normalized":
 			a.normalized = r.bool()
@@ -409,7 +409,7 @@ func (f *tokenizerFile) model(r *jsonReader) {
 // tokens have no space, since it is spelled Ġ; other tokenizers' have.)
 //
 //	"merges": ["Ġ Ġ", "ĠĠ ĠĠ", "i n", …]                      Qwen2.5 as published
-//	"merges": [["Ġ", "Ġ"], ["ĠĠ", "ĠĠ"], ["i", "n"], …]       saved again by a newer program
+//	"merges": [["Ġ", "Ġ"], ["ĠĠ", "ĠĠ"], ["i", "n"], …]       Qwen3 as published, each string on a line of its own
 func (f *tokenizerFile) merge(r *jsonReader, index int) {
 	m := mergeEntry{index: index}
 	// The first merge says which form the list has; Hugging Face does not take a mixture either.
@@ -465,7 +465,7 @@ func (t *Tokenizer) addVocab(vocab []vocabEntry) (map[string]int32, error) {
 	text := make([]byte, 1, size)
 	t.spans = make([]span, last+1)
 	for i, v := range vocab {
-		if ids[v.token] = v.id; len(ids) == i {
+		if ids[v.token] = v.id; len(ids) == i { // as many as before: the token was there already
 			return nil, &fieldError{"model.vocab." + plainKey(v.token), "found this key a second time, expected each key once"}
 		}
 		s := &t.spans[v.id]
@@ -507,7 +507,7 @@ func (t *Tokenizer) addMerges(merges []mergeEntry, vocab []vocabEntry, ids map[s
 		left, okLeft := ids[m.left]
 		right, okRight := ids[m.right]
 		// The vocabulary usually ends with the merged tokens in the order of the merges: training made them one after
-		// the other. To look there first saves the longest part of loading, 151,387 strings that are joined and hashed.
+		// the other. A look there first saves the longest part of loading, to join and hash 151,387 strings.
 		var whole vocabEntry
 		if i := len(vocab) - len(merges) + rank; i >= 0 {
 			whole = vocab[i]
