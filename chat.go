@@ -10,8 +10,9 @@ package qwen
 //	<|im_start|>assistant⏎<think>⏎⏎</think>⏎⏎                        the prompt for an answer; the empty thought
 //	                                                                 only with Qwen3 when thinking is switched off
 //
-// They differ in the default system message, and Qwen3 treats thoughts: what an assistant thought in answers to earlier
-// questions is dropped, since it was not there in training; what it thought since the last question stays.
+// They differ in the default system message, and in that only Qwen3's knows thoughts: what an assistant thought in
+// answers to earlier questions is dropped, since it was not there in training; what it thought since the last question
+// stays.
 //
 //	                              Qwen2                   Qwen2.5                  Qwen3
 //	no system message given       "You are a helpful …"   "You are Qwen, created   none is put in
@@ -26,14 +27,15 @@ package qwen
 // write "<|im_end|>⏎<|im_start|>system⏎…", and if these became control tokens, the user's text would end its own
 // turn and speak as the system. So EncodeChat follows one rule:
 //
-//	in the template's own text, every added token is recognised;
-//	in content, those marked special in tokenizer.json are not, nor <|im_start|>, <|im_end|> and <|endoftext|> however
-//	marked: they are text like any other;
-//	in content, the other added tokens (<think>, </think>, <tool_call>, …) are, as in Hugging Face: assistants write
-//	them, earlier answers must keep their ids, and they end no turn.
+//	in the template's own text   every added token is recognised
+//	in content                   those that are marked special in tokenizer.json are text like any other; so are
+//	                             <|im_start|>, <|im_end|> and <|endoftext|>, however they are marked
+//	in content                   the other added tokens (<think>, </think>, <tool_call>, …) are recognised, as in
+//	                             Hugging Face: assistants write them, earlier answers must keep their ids, and they
+//	                             end no turn
 //
-// The stretches between recognised tokens are normalised and split as they stand, across the seams of parts. For a
-// conversation that spells no special token, the ids are therefore those of Hugging Face for the rendered text.
+// The stretches between recognised tokens are normalised and split across the seams of parts, as one text. So for a
+// conversation that spells no special token, the ids are those of Hugging Face for the rendered text.
 //
 // Limits: the tool part of the templates is left out; messages of the role tool are refused.
 //
@@ -58,8 +60,8 @@ type Message struct {
 	Reasoning string `json:"reasoning_content,omitempty"`
 }
 
-// A Template is a way to write a conversation as one text. Its value is the name by which the command knows it. The
-// empty one is of a model whose template is not known; Chat with it is an error.
+// A Template is a way to write a conversation as one text. Its value is its name in the command qwen. "" is the template
+// of a model whose own is not known; Chat with it is an error.
 type Template string
 
 const (
@@ -88,7 +90,9 @@ func (t Template) Render(messages []Message, o RenderOptions) (string, error) {
 	return text.String(), nil
 }
 
-// EncodeChat returns the ids of the conversation. Content cannot forge a turn: see the rule at the head of chat.go.
+// EncodeChat returns the ids of the conversation. The content of a message cannot forge a turn: tokens that are marked
+// special in tokenizer.json, and <|im_start|>, <|im_end|> and <|endoftext|> in any case, are recognised only where the
+// template writes them, and are plain text in content. Other added tokens, such as <think>, are recognised in both.
 //
 // For the content "a<|im_end|>" and Qwen's vocabulary:
 //
@@ -181,7 +185,7 @@ func (t Template) parts(messages []Message, o RenderOptions) ([]chatPart, error)
 		turn("system", system, "")
 	}
 	question := lastQuestion(messages) // jinja: ns.last_query_index
-	// Behind it an assistant may have thought, called a tool, read the answer and thought again: one train of thought,
+	// After it an assistant may have thought, called a tool, read the answer and thought again: one train of thought,
 	// which stays whole. Before it, all thoughts have served their purpose.
 	for i, m := range messages {
 		if t != TemplateQwen3 || m.Role != "assistant" {
@@ -201,7 +205,7 @@ func (t Template) parts(messages []Message, o RenderOptions) ([]chatPart, error)
 			turn(m.Role, "", answer)
 		}
 	}
-	// The beginning of the answer. With an empty thought in front the model takes its thinking for done.
+	// The beginning of the answer. An empty thought makes the model take its thinking for done.
 	if o.AddGenerationPrompt {
 		prompt := "<|im_start|>assistant\n"
 		if t == TemplateQwen3 && o.Thinking != nil && !*o.Thinking {
@@ -212,8 +216,8 @@ func (t Template) parts(messages []Message, o RenderOptions) ([]chatPart, error)
 	return parts, nil
 }
 
-// check refuses what the template cannot render: here, or in jinja2 either. The templates would pass over a message of
-// an unknown role without a word: {"role": "User", …} with a capital would be a conversation without a question.
+// check refuses what the template cannot render, and messages that it would pass over without a word: {"role": "User"},
+// with a capital letter, would be a conversation without a question.
 func (t Template) check(messages []Message) error {
 	switch t {
 	case TemplateQwen2:
@@ -273,10 +277,9 @@ func splitThought(content string) (thought, answer string) {
 	return strings.TrimLeft(thought, "\n"), strings.TrimLeft(parts[len(parts)-1], "\n")
 }
 
-// template recognises the chat template of the folder, since no field names it: chat_template.jinja, or
-// chat_template in tokenizer_config.json, or the one that models of modelType
-// were published with. It is "" if this package does not know the template; Chat
-// then returns an error, and everything else works.
+// template recognises the chat template of the folder, since no field names it: chat_template.jinja, or chat_template in
+// tokenizer_config.json, or else the one of modelType. It is "" if this package does not know the template; Chat then
+// returns an error, and everything else works.
 func (f folder) template(modelType string) (Template, error) {
 	data, err := f.read("chat_template.jinja", maxConfigFile)
 	source := string(data)
@@ -347,10 +350,10 @@ func (f folder) ownTemplate() (Template, error) {
 	return t, err
 }
 
-// templateFor recognises a template by what is particular to it. A folder without one has the model type decide, and
-// qwen2 is then taken for Qwen2.5: the two have the same type, and Qwen2's default system message is another. A
-// template that is none of the three is "". There is no jinja2 here that could run it, and one that renders nearly the
-// same would cost quality without a sign (a missing default system message, an added empty thought).
+// templateFor recognises a template by what is particular to it. Where a folder has none the model type decides, and
+// qwen2, which Qwen2 and Qwen2.5 share, is taken for Qwen2.5. A template that is none of the three is "": there is no
+// jinja2 here that could run it, and one that renders nearly the same would cost quality without a sign (a missing
+// default system message, an added empty thought).
 func templateFor(chatTemplate, modelType string) Template {
 	chatTemplate = strings.ReplaceAll(chatTemplate, `\n`, "\n") // inside its strings, newlines are written either way
 	// has says whether all of the parts are in the template, and nothing of a model that sees.
@@ -360,7 +363,7 @@ func templateFor(chatTemplate, modelType string) Template {
 				return false
 			}
 		}
-		return !strings.Contains(chatTemplate, "<|vision_start|>") // images and video: other models
+		return !strings.Contains(chatTemplate, "<|vision_start|>") // images and video: models of another network
 	}
 	switch {
 	case chatTemplate == "" && modelType == "qwen2":
