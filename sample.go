@@ -2,14 +2,17 @@ package qwen
 
 // Sampling chooses the next token from the logits. Greedy takes the largest;
 // anything else draws one, after bending the distribution in Hugging Face's
-// order and by its definitions:
+// order and by its definitions, where l is a logit:
 //
-//	1 repetition penalty   each id that occurred: l > 0 ? l/p : l*p
+//	1 repetition penalty   each id that occurred: l/p if l > 0, else l*p
 //	2 temperature          l / t: below 1 sharper, above 1 flatter
 //	3 top-k                only the k largest (all that tie with the k-th stay)
 //	4 top-p                only the smallest set of the likeliest whose sum is at least p
 //	5 min-p                only those at least p times as likely as the likeliest
 //	6 draw from the softmax of what is left
+//
+// A logit is a score of any size; softmax, exp(l) of each over the sum of all, makes
+// probabilities of them (attention.go).
 //
 // Why not always the likeliest? Greedy text repeats itself: what was just said
 // makes itself likelier, until the text goes in a circle. Why not simply draw?
@@ -49,11 +52,11 @@ import (
 // Sampling says how to choose a token. The zero value is greedy.
 type Sampling struct {
 	Temperature       float64 // 0: greedy
-	TopK              int     // 0: off
+	TopK              int     // 0 or -1: off
 	TopP              float64 // 0 or 1: off
 	MinP              float64 // 0: off
 	RepetitionPenalty float64 // 0 or 1: off; it counts for greedy too
-	Seed              uint64  // the same seed gives the same choices
+	Seed              uint64  // the same seed gives the same choices; 0 is a seed like any other: set it where answers should differ
 }
 
 // check returns what is wrong with the settings, or "".
@@ -73,7 +76,7 @@ func (s Sampling) check() string {
 	)
 }
 
-// choose returns the id of the next token. ids are those so far, prompt included.
+// choose returns the id of the next token. ids are the tokens so far, prompt included.
 func (s Sampling) choose(logits []float32, ids []int, random *rand.Rand) int {
 	scores := s.Filter(logits, ids)
 	if s.Temperature == 0 {
@@ -82,8 +85,9 @@ func (s Sampling) choose(logits []float32, ids []int, random *rand.Rand) int {
 	return draw(scores, random.Float64())
 }
 
-// Filter returns the logits after steps 1 to 5, [vocab] like logits: a removed
-// token is at -Inf, where its probability is e^-Inf = 0. ids are the tokens so far.
+// Filter returns the logits after repetition penalty, temperature, top-k, top-p and
+// min-p, in this order, [vocab] like logits: a removed token is at -Inf, where its
+// probability is e^-Inf = 0. ids are the tokens so far, prompt included, for the penalty.
 // Greedy settings (Temperature 0) only penalise.
 //
 // The order is part of the definition. Top-p after a temperature below 1 keeps
