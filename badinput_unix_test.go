@@ -196,7 +196,7 @@ func TestGuardedFile(t *testing.T) {
 		}
 	}
 
-	// Every matrix ends where memory ends: the kernels read nothing behind it.
+	// Every matrix ends where memory ends: the kernels read nothing beyond it.
 	for _, dtype := range []DType{F32, BF16, F16} {
 		for _, atEnd := range []bool{true, false} {
 			m, err := LoadFS(mapFS(d.contents()))

@@ -9,6 +9,10 @@ package qwen
 // PyTorch's. Each result is held against the exact one, computed here in float64
 // from the recorded operands, within its own bound, and against PyTorch's within
 // the sum of both.
+//
+// The data flow begins with files, and so do the first 600 lines here. For the network
+// begin at TestRMSNorm: the tests after it are made like it. What they all use, golden,
+// cases and within, is in verdict_test.go.
 
 import (
 	"bytes"
@@ -32,8 +36,6 @@ import (
 
 	"golang.org/x/text/unicode/norm"
 )
-
-// ---------------------------------------------------------------- files
 
 // file puts a header in front of a body.
 func file(header, body string) []byte {
@@ -92,7 +94,7 @@ func TestJSONMore(t *testing.T) {
 	defer answers(t, "jsonReader")()
 	var got string
 	if err := readJSON([]byte(`"\n a b"`), func(r *jsonReader) { got = r.string() }); err != nil || got != "\n a b" {
-		t.Errorf("a space behind an escape: %q, %v", got, err)
+		t.Errorf("a space after an escape: %q, %v", got, err)
 	}
 	for _, n := range []int{308, 309, 310, 400, 600} {
 		text := strings.Repeat("9", n)
@@ -526,8 +528,6 @@ func tokenizerTables(c *check, name, text string) {
 	}
 }
 
-// ---------------------------------------------------------------- numbers and tables
-
 // TestWiden goes through all 65,536 values of each narrow type.
 func TestWiden(t *testing.T) {
 	golden(t, "widen", func(c *check) {
@@ -595,7 +595,7 @@ func TestWidenKernels(t *testing.T) {
 				binary.Write(sum, binary.LittleEndian, b)
 			}
 			c.equal("checksum of all values of "+string(dtype), hex.EncodeToString(sum.Sum(nil)), r.meta[name+".sha256"])
-			c.equal("the number behind", got[1<<16], float32(7))
+			c.equal("the number after", got[1<<16], float32(7))
 			for n := range 70 {
 				part, at := make([]float32, n+1), 2*(31000+37*n)
 				part[n] = 7
@@ -632,8 +632,6 @@ func TestEmbed(t *testing.T) {
 		c.panics("no such row", "token -1", func() { Embed([]int{0, -1}, w) })
 	})
 }
-
-// ---------------------------------------------------------------- RMSNorm
 
 // TestRMSNorm has rows of size 1, 1e-3, 1e3, 1e15, one far from mean 0 and one of
 // zeros; the eps shows in the second, the order of the roundings in none.
@@ -673,8 +671,6 @@ func rmsNorm(c *check, name string, r recording) {
 	within(c, name, got, want, bound, r.shape("in")...)
 	within(c, name+", PyTorch", got, r.numbers("out"), times((3.1+float64(n)/2+6)/3.1, bound), r.shape("in")...)
 }
-
-// ---------------------------------------------------------------- dot, Linear
 
 // dots returns x·wᵀ + bias in float64 and how far a float32 sum may be from it.
 func dots(x []float32, w []float32, rows int, bias []float32) (y, bound []float64) {
@@ -776,14 +772,14 @@ func TestKernelDots(t *testing.T) {
 			vector := blocks(x, len(x), 1, 1)
 			got := make([]float32, (rows+dotRows-1)/dotRows*dotRows+2)
 			got[len(got)-1], got[len(got)-2] = 7, 7
-			data = append(append([]byte{0}, data...), 0xff, 0xff, 0xff, 0xff) // at an odd address, and a NaN behind
+			data = append(append([]byte{0}, data...), 0xff, 0xff, 0xff, 0xff) // at an odd address, and a NaN after them
 			current.dots(got[:len(got)-2], data[1:len(data)-4], dtype, vector)
 			within(c, name, got[:rows], want, bound)
 			if torch != nil {
 				within(c, name+", PyTorch", got[:rows], torch, times(2, bound))
 			}
 			if got[len(got)-1] != 7 || got[len(got)-2] != 7 {
-				c.fail("%s: writes behind y", name)
+				c.fail("%s: writes beyond y", name)
 			}
 		}
 		for name, r := range cases(c, "linear") {
@@ -877,7 +873,7 @@ func TestKernelTile(t *testing.T) {
 				within(c, fmt.Sprint(n, " columns in pieces of ", piece), got, want, bound, count*rows)
 				for _, v := range sums[count*rows*tokens*8:] {
 					if v == v {
-						c.fail("%d columns: writes behind sums", n)
+						c.fail("%d columns: writes beyond sums", n)
 					}
 				}
 			}
@@ -885,7 +881,7 @@ func TestKernelTile(t *testing.T) {
 	})
 }
 
-// eights returns x filled up to a multiple of 8 with v, and a 7 behind it that must
+// eights returns x filled up to a multiple of 8 with v, and a 7 after it that must
 // stay.
 func eights(x []float32, v float32) []float32 {
 	y := slices.Clone(x)
@@ -909,7 +905,7 @@ func TestKernelSoftmax(t *testing.T) {
 			for _, v := range got[len(x) : len(got)-1] {
 				c.equal(name+", where -Inf was", v, float32(0))
 			}
-			c.equal(name+", the number behind", got[len(got)-1], float32(7))
+			c.equal(name+", the number after", got[len(got)-1], float32(7))
 		}
 		for at := range 40 { // the largest, wherever it is; e^-200 is 0
 			x, want := make([]float32, 40), make([]float32, 40)
@@ -942,7 +938,7 @@ func TestKernelSiLU(t *testing.T) {
 			}
 			within(c, name, got[:len(x)], want, bound)
 			within(c, name+", PyTorch", got[:len(x)], r.numbers("out"), times(2.5, bound))
-			c.equal(name+", the number behind", got[n], float32(7))
+			c.equal(name+", the number after", got[n], float32(7))
 		}
 		// Beyond the range of the exponential.
 		inf, most := float32(math.Inf(1)), float32(math.MaxFloat32)
@@ -1126,8 +1122,6 @@ func TestLinear(t *testing.T) {
 	})
 }
 
-// ---------------------------------------------------------------- RoPE
-
 // ropeConfig is the recorded rope_parameters with what transformers fills in.
 func ropeConfig(c *check, r recording) RoPEConfig {
 	var p struct {
@@ -1232,8 +1226,6 @@ func TestRoPE(t *testing.T) {
 		c.panics("x of another width", "len(x) 10", func() { RoPE(make([]float32, 10), four, four, 4) })
 	})
 }
-
-// ---------------------------------------------------------------- attention
 
 // softmax64 returns the softmax of x in float64 and how far that of float32 may be
 // from it: the difference to the maximum is rounded, so is its exponential, the
@@ -1594,8 +1586,6 @@ func TestModelAttention(t *testing.T) {
 	})
 }
 
-// ---------------------------------------------------------------- FFN, block
-
 // TestSiLU allows the exponential two roundings (PyTorch three), the sum one and
 // the quotient one. Where exp(-x) overflows the result is 0 instead of 2.6e-37.
 func TestSiLU(t *testing.T) {
@@ -1611,11 +1601,11 @@ func TestSiLU(t *testing.T) {
 			within(c, name, got, want, bound)
 			within(c, name+", PyTorch", got, r.numbers("out"), times(2.5, bound))
 			// Kernels work on multiples of 8. What is left over, or fewer than 8 alone, must
-			// come out the same, and what lies behind it stay as it was.
+			// come out the same, and what lies after it stay as it was.
 			for n := range 20 {
 				few := append(slices.Clone(x[:n]), x[:16]...)
 				sameBits(c, fmt.Sprintf("%s, the first %d", name, n), applySiLU(few[:n]), got[:n])
-				sameBits(c, fmt.Sprintf("%s, behind the first %d", name, n), few[n:], x[:16])
+				sameBits(c, fmt.Sprintf("%s, after the first %d", name, n), few[n:], x[:16])
 			}
 		}
 		for _, name := range tinyModels {
@@ -1737,8 +1727,6 @@ func TestBlock(t *testing.T) {
 		}
 	})
 }
-
-// ---------------------------------------------------------------- model
 
 func TestCheckInput(t *testing.T) {
 	golden(t, "Model.checkInput", func(c *check) {
@@ -2008,8 +1996,6 @@ func TestTrace(t *testing.T) {
 	})
 }
 
-// ---------------------------------------------------------------- sampling
-
 // removedAs holds scores against PyTorch's: the same tokens at -Inf, the others
 // within two roundings.
 func removedAs(c *check, name string, got, want []float32) {
@@ -2262,8 +2248,6 @@ func TestLogProbs(t *testing.T) {
 		}
 	})
 }
-
-// ---------------------------------------------------------------- generation
 
 func TestContinueWith(t *testing.T) {
 	golden(t, "Cache.continueWith", func(c *check) {

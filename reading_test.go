@@ -19,7 +19,7 @@ import (
 
 // The package is read as documentation. These tests hold what can be counted: that
 // every file leads to the next, that functions fit on a screen, that comments have
-// not been left behind, and that what they work out by hand is so.
+// not fallen behind, and that what they work out by hand is so.
 
 // A source is one file of the package, without tests.
 type source struct {
@@ -158,7 +158,7 @@ func examples(t *testing.T, file string) []string {
 	return lines
 }
 
-// config.go shows a config.json. It is read here, with the words behind each field
+// config.go shows a config.json. It is read here, with the words after each field
 // cut off.
 func TestReadingConfig(t *testing.T) {
 	var file strings.Builder

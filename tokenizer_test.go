@@ -94,10 +94,10 @@ func TestTokenizerNormalizeUnicode(t *testing.T) {
 	for _, c := range want.Changes {
 		changes[rune(c[0].(float64))] = c[1].(string)
 	}
-	behind := make([]int, unicode.MaxRune+1)
+	after := make([]int, unicode.MaxRune+1)
 	for _, r := range want.Behind {
 		for c := r[0]; c <= r[1]; c++ {
-			behind[c] = r[2]
+			after[c] = r[2]
 		}
 	}
 	for c := range rune(unicode.MaxRune + 1) {
@@ -114,8 +114,8 @@ func TestTokenizerNormalizeUnicode(t *testing.T) {
 		if changed {
 			continue
 		}
-		marks := want.Marks[:1] // most characters are no marks: behind none
-		if behind[c] > 0 {
+		marks := want.Marks[:1] // most characters are no marks: after none
+		if after[c] > 0 {
 			marks = want.Marks
 		}
 		n := 0
@@ -124,8 +124,8 @@ func TestTokenizerNormalizeUnicode(t *testing.T) {
 				n++
 			}
 		}
-		if n != behind[c] {
-			t.Errorf("%U sorts behind %d marks, want %d", c, n, behind[c])
+		if n != after[c] {
+			t.Errorf("%U sorts after %d marks, want %d", c, n, after[c])
 		}
 	}
 	for _, p := range want.Pairs {
