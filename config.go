@@ -158,7 +158,7 @@ func parseConfig(data []byte) (Config, error) {
 	p := configReader{seen: map[string]bool{}}
 	err := readJSON(data, func(r *jsonReader) {
 		r.object(func(key string) {
-			if null := r.null(); !null {
+			if !r.null() {
 				p.seen[key] = true
 				p.field(r, key)
 			} else if key == "num_key_value_heads" { // as many as query heads

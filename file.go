@@ -68,7 +68,7 @@ func (f folder) path(name string) string {
 
 // open opens a file and checks that it is a regular one before anything is read. A
 // named pipe would wait for ever for a writer, /dev/zero would never end, and a
-// folder called config.json would fail later with a stranger message.
+// folder called config.json would fail later with a message that says less.
 func (f folder) open(name string) (file fs.File, size int64, err error) {
 	if f.fsys != nil {
 		var info fs.FileInfo // looked at before the file is opened: opening a named pipe may wait for ever

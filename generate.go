@@ -73,7 +73,7 @@ func (m *Model) Chat(ctx context.Context, messages []Message, o Options) iter.Se
 			yield(Token{}, err)
 			return
 		}
-		m.Generate(ctx, prompt, o)(yield)
+		m.Generate(ctx, prompt, o)(yield) // an iterator is a function that calls yield
 	}
 }
 

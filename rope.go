@@ -13,9 +13,9 @@ package qwen
 //	    a  b  c  d   a  b  c  d            a  a   b  b   c  c   d  d
 //	pairs (0,4) (1,5) (2,6) (3,7)      pairs (0,1) (2,3) (4,5) (6,7)
 //
-// The numbers of a pair share a letter; both pictures are the same four pairs, laid
-// out in two ways. The rows of a checkpoint's q_proj and k_proj are in the order of one
-// of them, and the other takes apart what belongs together.
+// The numbers of a pair share a letter; there are the same four pairs in both pictures,
+// laid out in two ways. The rows of a checkpoint's q_proj and k_proj are in the order of
+// one of them, and the other takes apart what belongs together.
 //
 // With half = headDim/2 and pair i = (x[i], x[i+half]):
 //

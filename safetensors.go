@@ -152,7 +152,7 @@ func ParseSafetensors(data []byte) (tensors []Tensor, metadata map[string]string
 	if err != nil {
 		return nil, nil, err
 	}
-	// Room for as many entries as the header has "data_offsets": a guess that cannot ask for much more than the header is long.
+	// Room for as many entries as the header has "data_offsets": a guess whose cost is bounded by the header's length.
 	entries := make([]headerEntry, 0, min(maxJSONKeys, bytes.Count(header, []byte(`"data_offsets"`))))
 	dimensions := 0
 	err = readJSON(header, func(r *jsonReader) {

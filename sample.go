@@ -56,7 +56,9 @@ type Sampling struct {
 	TopP              float64 // 0 or 1: off
 	MinP              float64 // 0: off
 	RepetitionPenalty float64 // 0 or 1: off; it counts for greedy too
-	Seed              uint64  // the same seed gives the same choices; 0 is a seed like any other: set it where answers should differ
+	// Seed decides what is drawn: the same seed gives the same choices. 0 is a seed like any
+	// other: set it where answers should differ.
+	Seed uint64
 }
 
 // check returns what is wrong with the settings, or "".

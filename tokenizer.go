@@ -197,8 +197,8 @@ type symbolLink struct {
 	prev, next int32  // -1 at the ends
 }
 
-// A cachedPiece is a short piece and its ids: 48 bytes, so that a slot and its answer come with one look at memory. Most
-// pieces of a text have been seen before; a slot holds the last one whose hash led there.
+// A cachedPiece is a short piece and its ids, side by side in 48 bytes of memory. Most pieces of a text have been seen
+// before; a slot holds the last one whose hash led there.
 type cachedPiece struct {
 	lo, hi uint64 // the piece's bytes, zero-padded
 	size   uint8  // 0: empty slot
