@@ -91,7 +91,7 @@ func (m *Model) ChatIDs(messages []Message, o Options) ([]int, error) {
 // Forward.
 //
 // Joined, the texts of all tokens are what DecodeText gives for their ids without the
-// special ones.
+// special ones and a stop id at the end.
 func (m *Model) Generate(ctx context.Context, prompt []int, o Options) iter.Seq2[Token, error] {
 	return func(yield func(Token, error) bool) {
 		if err := m.generate(ctx, prompt, o, func(t Token) bool { return yield(t, nil) }); err != nil {

@@ -234,7 +234,7 @@ func (r *jsonReader) open(bracket byte, name string) bool {
 // first, or the closing bracket, which ends the level. A comma before the bracket, [1, 2,], is found when the element
 // after it is read.
 //
-//	[  1  ,  2  ]           the reader is in front of each mark when more is called
+//	[  1  ,  2  ]           where the reader is when more is called, three times
 //	 ↑   ↑     ↑            true; true, past the comma; false, past the bracket
 func (r *jsonReader) more(first bool, closing byte) bool {
 	if r.err != nil {

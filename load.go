@@ -87,7 +87,7 @@ func load(f folder) (_ *Model, err error) {
 		return nil, err
 	}
 	// 5. The angles of RoPE. Theta and factor come from the file, and could be such
-	// that the angle of the last position is no number any more.
+	// that the angle of the last position is not finite.
 	m.rotary = NewRotary(m.Config.RoPE, m.Config.HeadDim)
 	for i, freq := range m.rotary.InvFreq {
 		if last := freq * float32(m.Config.MaxPositions) * m.rotary.Scale; !finite(last) {
@@ -308,6 +308,21 @@ func (m *Model) Tensors() []Tensor {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return slices.Clone(m.tensors)
+}
+
+// Parameters returns the number of weights that the network uses, those of a tied
+// head counted once.
+func (m *Model) Parameters() int {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	n := 0
+	for i, t := range m.tensors[:m.used] {
+		if i > 0 && t.Name == "lm_head.weight" && m.Config.TieEmbeddings {
+			continue // the embedding once more: tensor 0, under whichever name it is stored
+		}
+		n += len(t.Data) / t.DType.Size()
+	}
+	return n
 }
 
 // A connector takes tensors out of the file's table and remembers the first

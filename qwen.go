@@ -106,42 +106,27 @@ type Layer struct {
 	FFN       FFNWeights
 }
 
-// Parameters returns the number of weights that the network uses, those of a tied
-// head counted once.
-func (m *Model) Parameters() int {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	n := 0
-	for i, t := range m.tensors[:m.used] {
-		if i > 0 && t.Name == "lm_head.weight" && m.Config.TieEmbeddings {
-			continue // the embedding once more: tensor 0, under whichever name it is stored
-		}
-		n += len(t.Data) / t.DType.Size()
-	}
-	return n
-}
-
 // ErrContextFull says that a text is longer than the model's context,
 // Config.MaxPositions tokens.
 var ErrContextFull = errors.New("qwen: context is full")
 
 // Forward runs tokens through the network and returns the logits of the token
-// that follows the last of them, [vocab], which are the caller's to keep or change. The
+// that follows the last of them, [vocab], which the caller may keep and change. The
 // tokens continue what the cache holds, and are added to it: a whole prompt at once
 // (prefill), pieces of it, or one token at a time (decode) give the same logits.
 //
 // It returns an error if there are no tokens, an id is not in the vocabulary,
 // the cache belongs to another model, the context is full (ErrContextFull), the
-// model is closed (ErrClosed), or the logits are not finite. The cache is then
-// as it was.
+// model is closed (ErrClosed), its file was cut short (ErrFileChanged), or the logits
+// are not finite (ErrNotFinite). The cache is then as it was.
 func (m *Model) Forward(tokens []int, cache *Cache) ([]float32, error) {
 	return m.forward(tokens, cache, nil)
 }
 
-// forward is Forward, with see shown every intermediate. see is nil unless somebody
-// watches (Model.Trace), and then its lines do nothing: on a first reading skip every
-// line that begins with see. If it is not nil, the logits of all tokens are computed,
-// and the last's returned.
+// forward is Forward, with see shown every intermediate. see is nil, and its lines do
+// nothing, unless somebody watches (Model.Trace): on a first reading skip every line that
+// begins with see. When it is not nil, the logits of all tokens are computed, and the
+// last's returned.
 //
 // Linear and Embed are in linear.go, Angles in rope.go.
 func (m *Model) forward(tokens []int, cache *Cache, see Trace) (logits []float32, err error) {
