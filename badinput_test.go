@@ -525,6 +525,11 @@ func badTensors() (all []badInput) {
 	add("a layer less than the config says", ErrMissingTensor, func(d *draft) { d.config["num_hidden_layers"] = "3" }, "model.layers.2.")
 	add("a billion layers less than the config says", ErrMissingTensor, func(d *draft) { d.config["num_hidden_layers"] = "1073741824" }, "model.layers.2.")
 	add("a layer more than the config says", ErrConfig, func(d *draft) { d.config["num_hidden_layers"] = "1" }, "model.layers.1.", "num_hidden_layers, 1")
+	for _, number := range []string{"99999999999999999999", strings.Repeat("9", 100), "007"} {
+		add("layer "+number, ErrConfig, func(d *draft) {
+			d.tensors = append(d.tensors, NewTensor("model.layers."+number+".x", make([]float32, 1), 1))
+		}, "model.layers."+number[:3], "num_hidden_layers, 2")
+	}
 	add("no head, not tied", ErrMissingTensor, func(d *draft) { d.remove("lm_head.weight") }, "lm_head.weight", "[11 6]")
 	add("neither embedding nor head, tied", ErrMissingTensor, func(d *draft) {
 		d.remove("lm_head.weight")
@@ -587,6 +592,15 @@ func badIndexes() (all []badInput) {
 		strings.Repeat(`{"weight_map":`, 100), `{"x":` + strings.Repeat("[", 100_000)} {
 		add(fmt.Sprintf("contents %.40q", text), indexName, ErrConfig, func(d *draft) { d.files[indexName] = text }, "found", "expected")
 	}
+	many := func(n int, entry string) string { // an index of n entries
+		var text strings.Builder
+		for i := range n {
+			fmt.Fprintf(&text, entry, i)
+		}
+		return `{"weight_map":{` + text.String()[1:] + "}}"
+	}
+	add("more files than may be", indexName, ErrConfig, func(d *draft) { d.files[indexName] = many(maxShards+1, `,"t%[1]d":"f%[1]d"`) }, "weight_map.t1024", "one more file", "at most 1024")
+	add("more tensors than may be", indexName, ErrConfig, func(d *draft) { d.files[indexName] = many(maxTensors+1, `,"t%d":"f"`) }, "weight_map.t32768", "one more tensor", "at most 32768")
 	add("empty weight_map", indexName, ErrMissingTensor, func(d *draft) { d.files[indexName] = `{"weight_map":{}}` }, "model.embed_tokens.weight")
 	add("tensor that is not in its file", shardName(1), ErrMissingTensor, func(d *draft) {
 		d.files[indexName] = replaceOnce(d.files[indexName], norm, norm+`,"extra":"`+shardName(1)+`"`)
@@ -665,6 +679,9 @@ func badConfigs() (all []badInput) {
 		set("eos_token_id", value)
 	}
 	set("use_sliding_window", "true", "sliding")
+	set("is_causal", "false", "found false", "expected true", "looks ahead")
+	set("rope_parameters", `{"full_attention":{"rope_type":"yarn","factor":4.0,"rope_theta":10000.0}}`, "full_attention", "found an object", "each type of layer")
+	set("rope_scaling", `{"rope_theta":10000.0,"sliding_attention":{}}`, "sliding_attention", "found an object")
 	set("partial_rotary_factor", "0.5", "0.5")
 	set("quantization_config", `{"quant_method":"gptq","bits":4}`, "quantised")
 	for _, value := range []string{`["full_attention"]`, `["full_attention","full_attention","full_attention"]`, "[]"} {
@@ -733,7 +750,7 @@ func badRopes() (all []badInput) {
 		add(`{"rope_type":"yarn","factor":4.0,"truncate":1}`, outer+".truncate")
 		add(`{"rope_type":"yarn","factor":4.0,"factor":4.0}`, "factor", "a second time")
 		add(`{"rope_type":"default","partial_rotary_factor":0.25}`, outer+".partial_rotary_factor")
-		add(`{"full_attention":{"rope_type":"default","rope_theta":1e4},"partial_rotary_factor":0.5}`, "partial_rotary_factor")
+		add(`{"full_attention":{"rope_type":"default","rope_theta":1e4},"partial_rotary_factor":0.5}`, "full_attention", "found an object")
 		add(`{"rope_type":"yarn","factor":4.0,"rope_theta":1}`, "rope_theta 1")
 	}
 	for _, value := range []string{`{"rope_type":"linear","factor":1e-44}`, `{"rope_type":"yarn","factor":2,"attention_factor":3e38}`} {
@@ -811,6 +828,12 @@ func badTokenizers() (all []badInput) {
 	replace(`"content":"<|im_end|>"`, `"content":""`, "added_tokens[0].content")
 	replace(`"content":"<|im_end|>"`, `"content":7`, "added_tokens[0].content")
 	replace(`"content":"<|im_end|>"`, `"content":"`+strings.Repeat("x", 10_000)+`"`, "added_tokens[0].content")
+	const entry = `{"id":3,"content":"<|im_end|>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}`
+	var long []string // 512 bytes each
+	for i := range maxAddedBytes/maxAddedLen + 1 {
+		long = append(long, strings.NewReplacer(`"id":3`, fmt.Sprint(`"id":`, 3+i), "<|im_end|>", fmt.Sprintf("%0512d", i)).Replace(entry))
+	}
+	replace(entry, strings.Join(long, ","), "added_tokens[2048].content", "at most 1048576 bytes in all")
 	for _, field := range []string{"single_word", "lstrip", "rstrip"} {
 		replace(`"`+field+`":false`, `"`+field+`":true`, "added_tokens[0]."+field)
 		replace(`"`+field+`":false`, `"`+field+`":0`, "added_tokens[0]."+field)
@@ -1346,7 +1369,7 @@ func TestLongHeader(t *testing.T) {
 		return string(b) + `"z":1}`
 	}
 	for word, header := range map[string]string{
-		"at most 262144 in one object":      many(270_000, `":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}`),
+		"at most 32768":                     many(70_000, `":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}`),
 		"at most 2097152 dimensions in all": many(40_000, `":{"dtype":"U8","shape":[0`+strings.Repeat(",0", 63)+`],"data_offsets":[0,0]}`),
 		"bytes with escapes":                `{"` + strings.Repeat(`\n`, 5_000_000) + `":1}`,
 		"z: found a number":                 many(10, strings.Repeat("x", 1_000_000)+`":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}`),

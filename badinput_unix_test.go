@@ -124,7 +124,25 @@ func TestLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = Load(dir)
-	checkRefusal(t, err, dir, fs.ErrNotExist, []string{shardName(1), "no such file"})
+	checkRefusal(t, err, dir, fs.ErrNotExist, []string{shardName(1), "no such file", "points to nothing", "expected"})
+
+	// A file that need not be there is not absent if a link says where it should be.
+	for _, name := range []string{"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", weightsName, indexName} {
+		dir := t.TempDir()
+		newDraft("qwen3").write(t, dir)
+		os.Remove(filepath.Join(dir, name))
+		if err := os.Symlink(filepath.Join(blobs, "gone"), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Load(dir)
+		if name == indexName { // not asked for where there is one file of weights
+			if err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		t.Run(name, func(t *testing.T) { checkRefusal(t, err, dir, fs.ErrNotExist, []string{name, "points to nothing", "expected"}) })
+	}
 }
 
 // TestUnreadable is about files that belong to somebody else.

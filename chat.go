@@ -48,6 +48,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -281,16 +283,18 @@ func splitThought(content string) (thought, answer string) {
 // tokenizer_config.json, or else the one of modelType. It is "" if this package does not know the template; Chat then
 // returns an error, and everything else works.
 func (f folder) template(modelType string) (Template, error) {
-	data, err := f.read("chat_template.jinja", maxConfigFile)
+	name := "chat_template.jinja"
+	data, err := f.read(name, maxConfigFile)
 	source := string(data)
-	if errors.Is(err, fs.ErrNotExist) { // then it is where transformers 4 put it
-		if data, err = f.read("tokenizer_config.json", maxConfigFile); err == nil {
+	if f.absent(name, err) { // then it is where transformers 4 put it
+		name = "tokenizer_config.json"
+		if data, err = f.read(name, maxConfigFile); err == nil {
 			if source, err = parseChatTemplate(data); err != nil {
-				return "", inFile(f.path("tokenizer_config.json"), ErrTokenizer, err)
+				return "", inFile(f.path(name), ErrTokenizer, err)
 			}
 		}
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !f.absent(name, err) {
 		return "", err
 	}
 	return templateFor(source, modelType), nil
@@ -334,7 +338,12 @@ func parseChatTemplate(data []byte) (source string, err error) {
 func LoadTemplate(dir string) (Template, error) { return folder{dir: dir}.ownTemplate() }
 
 // LoadTemplateFS is LoadTemplate for a file system.
-func LoadTemplateFS(fsys fs.FS) (Template, error) { return folder{".", fsys}.ownTemplate() }
+func LoadTemplateFS(fsys fs.FS) (Template, error) {
+	if fsys == nil {
+		return "", errNoFS()
+	}
+	return folder{".", fsys}.ownTemplate()
+}
 
 // ownTemplate is template where nothing has been loaded: the model type comes from
 // config.json, if there is one, and a template that is not known is an error.
@@ -356,28 +365,39 @@ func (f folder) ownTemplate() (Template, error) {
 // default system message, an added empty thought).
 func templateFor(chatTemplate, modelType string) Template {
 	chatTemplate = strings.ReplaceAll(chatTemplate, `\n`, "\n") // inside its strings, newlines are written either way
-	// has says whether all of the parts are in the template, and nothing of a model that sees.
-	has := func(parts ...string) bool {
-		for _, part := range parts {
-			if !strings.Contains(chatTemplate, part) {
-				return false
-			}
-		}
-		return !strings.Contains(chatTemplate, "<|vision_start|>") // images and video: models of another network
+	has := func(parts ...string) bool {                         // all of them
+		return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(chatTemplate, part) })
 	}
+	const qwen2, qwen25 = "You are a helpful assistant.", "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 	switch {
 	case chatTemplate == "" && modelType == "qwen2":
 		return TemplateQwen25
 	case chatTemplate == "" && modelType == "qwen3":
 		return TemplateQwen3
+	case !turnForm.MatchString(chatTemplate) || !has("'<|im_start|>assistant\n'") || has("trim") || has("<|vision_start|>"):
+		// turns that begin or end in another way; images: models of another network
 	// ns.last_query_index and enable_thinking are variables of Qwen3's template, and of no other's together.
-	case has("<|im_start|>", "last_query_index", "reasoning_content", "enable_thinking is false"):
+	case has("last_query_index", "reasoning_content", "enable_thinking is false") && onlySystem(chatTemplate, ""):
 		return TemplateQwen3
 	case has("<think>"): // QwQ, Qwen3-2507 and others that treat thoughts in other ways: not known
-	case has("<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>"):
+	case has("<|im_start|>system\n"+qwen25+"<|im_end|>") && onlySystem(chatTemplate, qwen25):
 		return TemplateQwen25
-	case has("<|im_start|>system\nYou are a helpful assistant.<|im_end|>"): // also the base models of Qwen2.5
+	case has("<|im_start|>system\n"+qwen2+"<|im_end|>") && onlySystem(chatTemplate, qwen2): // also the base models of Qwen2.5
 		return TemplateQwen2
 	}
 	return ""
+}
+
+// turnForm is what a template of Qwen's begins with, a statement and no text, and how it
+// writes a turn: the role, a newline, the content as it is, the end, a newline.
+var turnForm = regexp.MustCompile(`(?s)^\s*\{%.*'<\|im_start\|>' \+ message(?:\.role|\['role'\]) \+ '\n' \+ ` +
+	`(?:message\.content|message\['content'\]|content) \+ '<\|im_end\|>' \+ '\n'`)
+
+// onlySystem says whether no system turn of the template has text of its own but for the
+// given one: what follows the beginning of each is that, or the end of the string.
+func onlySystem(chatTemplate, text string) bool {
+	turns := strings.Split(chatTemplate, "<|im_start|>system\n")
+	return !slices.ContainsFunc(turns[1:], func(turn string) bool {
+		return !strings.HasPrefix(turn, "'") && (text == "" || !strings.HasPrefix(turn, text+"<|im_end|>"))
+	})
 }

@@ -208,6 +208,15 @@ func TestChatTemplateFor(t *testing.T) {
 		{"{{ messages }}", "qwen2", ""},
 		{strings.ReplaceAll(read("qwen3"), "enable_thinking is false", "x"), "qwen3", ""},
 		{strings.ReplaceAll(read("qwen2.5"), "You are Qwen, created by Alibaba Cloud. You are a helpful", "Think"), "qwen2", ""},
+		// Each of these renders other texts than the template that it was made of.
+		{strings.ReplaceAll(read("qwen2.5"), "message.content", "(message.content|trim)"), "qwen2", ""},
+		{strings.ReplaceAll(read("qwen2.5"), `'<|im_end|>' + '\n'`, "'<|im_end|>'"), "qwen2", ""},
+		{"{{ '<|endoftext|>' }}" + read("qwen2.5"), "qwen2", ""},
+		{strings.ReplaceAll(read("qwen2.5"), `<|im_start|>assistant\n`, `<|im_start|>assistant\nSure: `), "qwen2", ""},
+		{strings.ReplaceAll(read("qwen2"), "message['content']", "message['content'].strip()"), "qwen2", ""},
+		{strings.ReplaceAll(read("qwen3"), `'<|im_start|>assistant\n'`, `'<|im_start|>assistant\n<think>\n\n</think>\n\n'`), "qwen3", ""},
+		{strings.Replace(read("qwen3"), "{%- if tools %}", `{%- if messages[0].role != 'system' %}{{- '<|im_start|>system\nBe terse.<|im_end|>\n' }}{%- endif %}{%- if tools %}`, 1), "qwen3", ""},
+		{read("qwen3") + "{{ '<|vision_start|>' }}", "qwen3", ""},
 	} {
 		if got := templateFor(test.text, test.modelType); got != test.want {
 			t.Errorf("%.40q, %q: got %q, want %q", test.text, test.modelType, got, test.want)

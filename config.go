@@ -70,7 +70,6 @@ package qwen
 
 import (
 	"errors"
-	"io/fs"
 	"math"
 	"strconv"
 	"strings"
@@ -140,7 +139,7 @@ func (f folder) config() (Config, error) {
 		return Config{}, inFile(f.path("config.json"), ErrConfig, err)
 	}
 	data, err = f.read("generation_config.json", maxConfigFile)
-	if errors.Is(err, fs.ErrNotExist) {
+	if f.absent("generation_config.json", err) {
 		return c, nil
 	} else if err != nil {
 		return Config{}, err
@@ -250,6 +249,10 @@ func refuseSwitch(r *jsonReader, key string) {
 	case "partial_rotary_factor": // how much of a head is turned; other families turn a half or a quarter
 		if f := r.float(); f != 1 {
 			r.fail(decimal(f), "1: partial rotation is not implemented")
+		}
+	case "is_causal": // false: every token sees every other, as in embedding and draft models
+		if !r.bool() {
+			r.fail("false", "true: attention that looks ahead is not implemented")
 		}
 	case "quantization_config": // GPTQ, AWQ, FP8: packed weights, and scales beside them
 		r.fail("a quantised checkpoint", "weights in F32, F16 or BF16")
@@ -415,6 +418,9 @@ func readRope(r *jsonReader) *ropeFields {
 		case "truncate":
 			f.NoTruncate = !r.bool()
 		default:
+			if r.kind() == '{' { // {"full_attention": {…}, "sliding_attention": {…}}
+				r.fail("an object", "a setting: rope fields for each type of layer are not implemented")
+			}
 			refuseSwitch(r, key)
 		}
 	})

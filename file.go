@@ -82,10 +82,12 @@ func (f folder) open(name string) (file fs.File, size int64, err error) {
 	// Two kinds keep the meaning that they have in package fs, so that a caller can ask
 	// for them: a missing tokenizer.json is no error, an unreadable one is.
 	switch {
-	case errors.Is(err, fs.ErrNotExist): // also a link that points to nothing
-		return nil, 0, &LoadError{f.path(name), fs.ErrNotExist, "no such file"}
+	case f.dangling(name): // a download that was not finished, as a rule
+		return nil, 0, &LoadError{f.path(name), fs.ErrNotExist, "no such file: found a link that points to nothing, expected a regular file"}
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, 0, &LoadError{f.path(name), fs.ErrNotExist, "no such file, expected one"}
 	case errors.Is(err, fs.ErrPermission):
-		return nil, 0, &LoadError{f.path(name), fs.ErrPermission, "cannot be opened: " + reason(err)}
+		return nil, 0, &LoadError{f.path(name), fs.ErrPermission, "cannot be opened: " + reason(err) + ", expected a file that may be read"}
 	case err != nil: // a socket, or links that go in a circle, or a path that has a file for a folder
 		found := "cannot be opened: " + reason(err)
 		if info, err := os.Stat(f.path(name)); err == nil && f.fsys == nil {
@@ -104,6 +106,22 @@ func (f folder) open(name string) (file fs.File, size int64, err error) {
 		return nil, 0, inFile(f.path(name), ErrNotRegular, err)
 	}
 	return file, info.Size(), nil
+}
+
+// absent says whether err means that a file, which need not be there, is not. A link
+// that points to nothing is another matter: the file was meant to be there.
+func (f folder) absent(name string, err error) bool {
+	return errors.Is(err, fs.ErrNotExist) && !f.dangling(name)
+}
+
+// dangling says whether name is a link that points to nothing.
+func (f folder) dangling(name string) bool {
+	if f.fsys != nil {
+		return false
+	}
+	_, link := os.Lstat(f.path(name))
+	_, err := os.Stat(f.path(name))
+	return link == nil && errors.Is(err, fs.ErrNotExist)
 }
 
 // reason says why the system refused, in its words: err without the file name that

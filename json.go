@@ -73,8 +73,9 @@ import (
 // and chat templates; its objects, but for the vocabulary, have a few thousand keys.
 const (
 	maxJSONDepth   = 64      // objects and arrays inside each other
-	maxJSONKeys    = 1 << 18 // of one object: the set of them must be held to find a key that is there twice
+	maxJSONKeys    = 1 << 18 // of the objects that are open: all are held, to find a key that is there twice
 	maxJSONEscaped = 1 << 22 // bytes of a string with escapes, which must be copied
+	maxJSONCopied  = 1 << 23 // bytes of all such strings
 )
 
 // jsonReader is a position in a document. Methods read the value at that position and move past it:
@@ -88,6 +89,9 @@ type jsonReader struct {
 	pos  int        // of the next byte
 	path []jsonStep // from the outermost value to the one being read; its length is the depth
 	err  error      // the first error; once set, nothing is read any more
+
+	keys   int // of the objects that are open
+	copied int // bytes of strings with escapes so far
 }
 
 // jsonStep is one step of a path: a key of an object, or an index of an array (then key is not used). The path to the
@@ -154,13 +158,14 @@ func readJSON(data []byte, value func(r *jsonReader)) error {
 func (r *jsonReader) object(field func(key string)) {
 	var few [16]string // keys so far: a short list is searched, a long one becomes a set
 	keys, set := few[:0], map[string]bool(nil)
+	defer func(n int) { r.keys = n }(r.keys)
 	r.entries(func(key string) {
 		switch {
 		case set != nil && set[key], set == nil && slices.Contains(keys, key):
 			r.fail("this key a second time", "each key once")
 			return
-		case len(set) == maxJSONKeys:
-			r.fail("one more key", fmt.Sprintf("at most %d in one object", maxJSONKeys))
+		case r.keys == maxJSONKeys:
+			r.fail("one more key", fmt.Sprintf("at most %d in an object and those around it", maxJSONKeys))
 			return
 		case set != nil:
 			set[key] = true
@@ -172,6 +177,7 @@ func (r *jsonReader) object(field func(key string)) {
 				set[k] = true
 			}
 		}
+		r.keys++
 		field(key)
 	})
 }
@@ -475,8 +481,11 @@ func (r *jsonReader) escaped(start int) string {
 		switch c := r.peek(); {
 		case s.Len() > maxJSONEscaped:
 			r.fail("a longer string", fmt.Sprintf("at most %d bytes with escapes", maxJSONEscaped))
+		case r.copied+s.Len() > maxJSONCopied:
+			r.fail("more strings with escapes", fmt.Sprintf("at most %d bytes in all", maxJSONCopied))
 		case c == '"': // the end; a quote in the text would have come after a backslash
 			r.pos++
+			r.copied += s.Len()
 			return s.String()
 		case r.pos == len(r.text):
 			r.syntax("'\"' at the end of a string")

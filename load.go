@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -43,10 +44,12 @@ func Load(dir string) (*Model, error) { return load(folder{dir: dir}) }
 // that are not in a file of the operating system are read into memory.
 func LoadFS(fsys fs.FS) (*Model, error) {
 	if fsys == nil {
-		return nil, &LoadError{".", fs.ErrNotExist, "found no file system, expected one"}
+		return nil, errNoFS()
 	}
 	return load(folder{dir: ".", fsys: fsys})
 }
+
+func errNoFS() error { return &LoadError{".", fs.ErrNotExist, "found no file system, expected one"} }
 
 // load puts a model together, the cheap files first: a folder that cannot work is
 // refused before gigabytes are mapped.
@@ -66,7 +69,7 @@ func load(f folder) (_ *Model, err error) {
 		return nil, err
 	}
 	// 2. How text becomes ids. A folder without a tokenizer is a model that takes ids.
-	if m.Tokenizer, err = f.tokenizer(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if m.Tokenizer, err = f.tokenizer(); err != nil && !f.absent("tokenizer.json", err) {
 		return nil, err
 	}
 	if m.Tokenizer != nil {
@@ -104,7 +107,7 @@ func load(f folder) (_ *Model, err error) {
 // are cut by size.
 func (f folder) weights(m *Model) (all map[string]located, source string, err error) {
 	tensors, err := f.shard(m, "model.safetensors")
-	if errors.Is(err, fs.ErrNotExist) {
+	if f.absent("model.safetensors", err) {
 		return f.shards(m)
 	} else if err != nil {
 		return nil, "", err
@@ -144,8 +147,8 @@ func (f folder) shard(m *Model, name string) ([]Tensor, error) {
 func (f folder) shards(m *Model) (all map[string]located, source string, err error) {
 	const index = "model.safetensors.index.json"
 	data, err := f.read(index, maxIndexFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, "", &LoadError{f.path("model.safetensors"), fs.ErrNotExist, "no such file, and no " + index}
+	if f.absent(index, err) {
+		return nil, "", &LoadError{f.path("model.safetensors"), fs.ErrNotExist, "no such file, and no " + index + ", expected one of them"}
 	} else if err != nil {
 		return nil, "", err
 	}
@@ -167,11 +170,14 @@ func (f folder) shards(m *Model) (all map[string]located, source string, err err
 	}
 	for _, tensor := range slices.Sorted(maps.Keys(fileOf)) {
 		if _, ok := all[tensor]; !ok {
-			return nil, "", &LoadError{f.path(fileOf[tensor]), ErrMissingTensor, fmt.Sprintf("%s: not in the file that %s gives for it", plainText(clip(tensor)), index)}
+			return nil, "", &LoadError{f.path(fileOf[tensor]), ErrMissingTensor, fmt.Sprintf("%s: not found, expected it in this file, which %s gives for it", plainText(clip(tensor)), index)}
 		}
 	}
 	return all, f.path(index), nil
 }
+
+// maxShards bounds the files of a checkpoint, each of which is opened and mapped.
+const maxShards = 1 << 10
 
 // parseIndex reads model.safetensors.index.json and returns the map and the files
 // in order:
@@ -192,7 +198,13 @@ func parseIndex(data []byte) (fileOf map[string]string, files []string, err erro
 				if leavesFolder(name) && r.err == nil {
 					r.err = &LoadError{Kind: ErrPath, Problem: r.field() + ": found " + quote(name) + ", expected the name of a file in the folder"}
 				}
+				if len(fileOf) == maxTensors {
+					r.fail("one more tensor", fmt.Sprintf("at most %d", maxTensors))
+				}
 				seen[name] = true
+				if len(seen) > maxShards {
+					r.fail("one more file", fmt.Sprintf("at most %d", maxShards))
+				}
 				fileOf[tensor] = name
 			})
 		})
@@ -337,12 +349,17 @@ type connector struct {
 }
 
 // layerOf returns the number in model.layers.NUMBER.REST: 17 of
-// model.layers.17.mlp.up_proj.weight.
+// model.layers.17.mlp.up_proj.weight. One that is too large for an int is the largest.
 func layerOf(name string) (layer int, ok bool) {
 	rest, ok := strings.CutPrefix(name, "model.layers.")
 	number, _, dot := strings.Cut(rest, ".")
-	layer, err := strconv.Atoi(number)
-	return layer, ok && dot && err == nil
+	if !ok || !dot || number == "" || strings.Trim(number, "0123456789") != "" {
+		return 0, false
+	}
+	if layer, err := strconv.Atoi(clip(number)); err == nil {
+		return layer, true
+	}
+	return math.MaxInt, true
 }
 
 // has says whether there is a tensor of that name.

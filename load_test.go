@@ -413,9 +413,9 @@ func TestFolder(t *testing.T) {
 		_, err := f.read("five", 4)
 		refused(t, kind+", too large", err, ErrTooLarge, at("five")+": found 5 bytes, expected at most 4")
 		_, err = f.read("none", 4)
-		refused(t, kind+", missing", err, fs.ErrNotExist, at("none")+": no such file")
+		refused(t, kind+", missing", err, fs.ErrNotExist, at("none")+": no such file, expected one")
 		_, _, err = f.mapFile("none")
-		refused(t, kind+", missing", err, fs.ErrNotExist, at("none")+": no such file")
+		refused(t, kind+", missing", err, fs.ErrNotExist, at("none")+": no such file, expected one")
 		_, err = f.read("sub", 4)
 		refused(t, kind+", a folder", err, ErrNotRegular, at("sub")+": found a folder, expected a regular file")
 		_, _, err = f.mapFile("sub")
@@ -441,7 +441,7 @@ func TestFolder(t *testing.T) {
 		kind       error
 		want       string
 	}{
-		"open":  {&fs.PathError{Op: "open", Path: "x", Err: fs.ErrPermission}, nil, false, fs.ErrPermission, "x: cannot be opened: permission denied"},
+		"open":  {&fs.PathError{Op: "open", Path: "x", Err: fs.ErrPermission}, nil, false, fs.ErrPermission, "x: cannot be opened: permission denied, expected a file that may be read"},
 		"stat":  {nil, io.ErrClosedPipe, false, ErrNotRegular, "x: io: read/write on closed pipe"},
 		"short": {nil, nil, true, ErrTruncated, "x: cannot be read: unexpected EOF"},
 	} {
@@ -770,8 +770,7 @@ func TestLoad(t *testing.T) {
 
 func TestLoadTemplate(t *testing.T) {
 	defer answers(t, "load")()
-	qwen2 := `{% if %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>`
-	qwen25 := `<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>`
+	qwen2, qwen25 := string(testFile(t, "qwen2.jinja", nil)), string(testFile(t, "qwen2.5.jinja", nil))
 	quoted := func(s string) []byte { b, _ := json.Marshal(map[string]string{"chat_template": s}); return b }
 	for _, test := range []struct {
 		name  string
@@ -824,7 +823,7 @@ func TestLoadErrors(t *testing.T) {
 		kind        error
 		want        string
 	}{
-		{"qwen3-tiny", "config.json", nil, fs.ErrNotExist, "config.json: no such file"},
+		{"qwen3-tiny", "config.json", nil, fs.ErrNotExist, "config.json: no such file, expected one"},
 		{"qwen3-tiny", "config.json", &fstest.MapFile{Mode: fs.ModeDir}, ErrNotRegular, "config.json: found a folder, expected a regular file"},
 		{"qwen3-tiny", "config.json", &fstest.MapFile{Data: []byte("{}")}, ErrConfig, "config.json: found no model_type, expected it to be given"},
 		{"qwen3-tiny", "generation_config.json", &fstest.MapFile{Data: []byte("[]")}, ErrConfig, "generation_config.json: found an array, expected an object"},
@@ -832,12 +831,12 @@ func TestLoadErrors(t *testing.T) {
 		{"qwen3-tiny", "tokenizer.json", &fstest.MapFile{Data: []byte("[]")}, ErrTokenizer, "tokenizer.json: found an array, expected an object"},
 		{"qwen3-tiny", "tokenizer.json", &fstest.MapFile{Mode: fs.ModeDir}, ErrNotRegular, "tokenizer.json: found a folder, expected a regular file"},
 		{"qwen3-tiny", "chat_template.jinja", &fstest.MapFile{Mode: fs.ModeDir}, ErrNotRegular, "chat_template.jinja: found a folder, expected a regular file"},
-		{"qwen3-tiny", "model.safetensors", nil, fs.ErrNotExist, "model.safetensors: no such file, and no model.safetensors.index.json"},
+		{"qwen3-tiny", "model.safetensors", nil, fs.ErrNotExist, "model.safetensors: no such file, and no model.safetensors.index.json, expected one of them"},
 		{"qwen3-tiny", "model.safetensors", &fstest.MapFile{Mode: fs.ModeDir}, ErrNotRegular, "model.safetensors: found a folder, expected a regular file"},
 		{"qwen3-tiny", "model.safetensors", &fstest.MapFile{Data: short}, ErrTruncated, "model.safetensors: x: data_offsets: found end 4, expected at most the 3 bytes that follow the header"},
 		{"qwen3-tiny", "model.safetensors", &fstest.MapFile{Data: file("{}", "")}, ErrMissingTensor, "model.safetensors: model.embed_tokens.weight: not found, expected shape [97 36]"},
-		{"variants/qwen3-bf16-sharded", "model-00002-of-00003.safetensors", nil, fs.ErrNotExist, "model-00002-of-00003.safetensors: no such file"},
-		{"variants/qwen3-bf16-sharded", "model-00001-of-00003.safetensors", &fstest.MapFile{Data: file("{}", "")}, ErrMissingTensor, "model-00001-of-00003.safetensors: model.embed_tokens.weight: not in the file that model.safetensors.index.json gives for it"},
+		{"variants/qwen3-bf16-sharded", "model-00002-of-00003.safetensors", nil, fs.ErrNotExist, "model-00002-of-00003.safetensors: no such file, expected one"},
+		{"variants/qwen3-bf16-sharded", "model-00001-of-00003.safetensors", &fstest.MapFile{Data: file("{}", "")}, ErrMissingTensor, "model-00001-of-00003.safetensors: model.embed_tokens.weight: not found, expected it in this file, which model.safetensors.index.json gives for it"},
 		{"variants/qwen3-bf16-sharded", "model.safetensors.index.json", &fstest.MapFile{Data: []byte(`{"weight_map":{}}`)}, ErrMissingTensor, "model.safetensors.index.json: model.embed_tokens.weight: not found, expected shape [61 20]"},
 		{"variants/qwen3-bf16-sharded", "model.safetensors.index.json", &fstest.MapFile{Data: []byte(`{"weight_map":{"x":"../x"}}`)}, ErrPath, `model.safetensors.index.json: weight_map.x: found "../x", expected the name of a file in the folder`},
 		{"variants/qwen3-bf16-sharded", "model.safetensors.index.json", &fstest.MapFile{Data: []byte(`{}`)}, ErrConfig, "model.safetensors.index.json: found no weight_map, expected one"},
@@ -959,6 +958,11 @@ func TestCatchFault(t *testing.T) {
 
 func TestLoadNoFS(t *testing.T) {
 	defer answers(t, "load")()
+	_, errTokenizer := LoadTokenizerFS(nil)
+	_, errTemplate := LoadTemplateFS(nil)
+	for _, err := range []error{errTokenizer, errTemplate} { // and not the folder in which the program runs
+		refused(t, "no file system", err, fs.ErrNotExist, ".: found no file system, expected one")
+	}
 	if _, err := LoadFS(nil); err == nil || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "found no file system, expected one") {
 		t.Errorf("got %v", err)
 	}

@@ -166,7 +166,11 @@ func TestJSONLimits(t *testing.T) {
 	}
 	for _, test := range []struct{ name, text, want string }{
 		{"as many keys as may be", keys(1 << 18), "<nil>"},
-		{"one more", keys(1<<18 + 1), "262144: found one more key, expected at most 262144 in one object"},
+		{"one more", keys(1<<18 + 1), "262144: found one more key, expected at most 262144 in an object and those around it"},
+		{"one more with those around it", `{"a":[` + keys(1<<18) + "]}", "a[0].262143: found one more key, expected at most 262144 in an object and those around it"},
+		{"as many, one object after the other", "[" + keys(1<<18) + "," + keys(1<<18) + "]", "<nil>"},
+		{"as many bytes of escaped strings as may be", `["\n` + strings.Repeat("a", 1<<22-1) + `","\n` + strings.Repeat("b", 1<<22-1) + `"]`, "<nil>"},
+		{"one more", `["\n` + strings.Repeat("a", 1<<22-1) + `","\n` + strings.Repeat("b", 1<<22-1) + `","\n"]`, "[2]: found more strings with escapes, expected at most 8388608 bytes in all"},
 		{"a string with escapes as long as may be", `"\n` + strings.Repeat("a", 1<<22-1) + `"`, "<nil>"},
 		{"one more", `"\n` + strings.Repeat("a", 1<<22) + `"`, "found a longer string, expected at most 4194304 bytes with escapes"},
 		{"without escapes there is no limit", `"` + strings.Repeat("a", 1<<22+1) + `"`, "<nil>"},
@@ -280,14 +284,21 @@ func TestWriteSafetensors(t *testing.T) {
 		c.equal("one tensor", out.String(), string(file(`{"a":{"dtype":"I64","shape":[],"data_offsets":[0,8]}}   `, "12345678")))
 
 		for want, tensors := range map[string][]Tensor{
-			"a: found 3 bytes for shape [1] of F32, expected 4, and each name once":                                 {{"a", F32, []int{1}, make([]byte, 3)}},
-			"a: found 4 bytes for shape [1] of F32, expected 4, and each name once":                                 {{"a", F32, []int{1}, make([]byte, 4)}, {"a", F32, []int{1}, make([]byte, 4)}},
-			"__metadata__: found 0 bytes for shape [0] of F32, expected 0, and each name once":                      {{"__metadata__", F32, []int{0}, nil}},
-			"a: found 0 bytes for shape [1] of F4, expected a whole number of bytes below 2^61, and each name once": {{"a", "F4", []int{1}, nil}},
+			"a: found 3 bytes for shape [1] of F32, expected 4, and each name once":                                                                                               {{"a", F32, []int{1}, make([]byte, 3)}},
+			"a: found 4 bytes for shape [1] of F32, expected 4, and each name once":                                                                                               {{"a", F32, []int{1}, make([]byte, 4)}, {"a", F32, []int{1}, make([]byte, 4)}},
+			"__metadata__: found 0 bytes for shape [0] of F32, expected 0, and each name once":                                                                                    {{"__metadata__", F32, []int{0}, nil}},
+			"a: found dtype \"F32\" and shape [-1 0], expected a dtype of the format, at most 64 dimensions, none below 0, and a name in UTF-8":                                   {{"a", F32, []int{-1, 0}, nil}},
+			"\"a\\xff\": found dtype \"F32\" and shape [0], expected a dtype of the format, at most 64 dimensions, none below 0, and a name in UTF-8":                             {{"a\xff", F32, []int{0}, nil}},
+			"a: found dtype \"F32\" and shape [1 1 1 1 1 1 1 1] and 57 more dimensions, expected a dtype of the format, at most 64 dimensions, none below 0, and a name in UTF-8": {{"a", F32, slices.Repeat([]int{1}, 65), make([]byte, 4)}},
+			"a: found 0 bytes for shape [1] of F4, expected a whole number of bytes below 2^61, and each name once":                                                               {{"a", "F4", []int{1}, nil}},
 		} {
 			if err := WriteSafetensors(io.Discard, tensors, nil); err == nil || err.Error() != "qwen: "+want {
 				c.fail("got the error %v, want %s", err, want)
 			}
+		}
+		for key, value := range map[string]string{"a\xff": "b", "a": "b\xff"} {
+			err := WriteSafetensors(io.Discard, nil, map[string]string{key: value})
+			c.equal("metadata", fmt.Sprint(err), fmt.Sprintf("qwen: metadata %q: found %q, expected UTF-8", key, value))
 		}
 		for n := range 3 { // the writer's own errors come through, from each of the three writes
 			if err := WriteSafetensors(&failingWriter{n}, tensors, nil); err != io.ErrShortWrite {

@@ -79,8 +79,9 @@ import (
 const maxHeader = 100_000_000
 
 // Bounds of this reader, far above any checkpoint's, so that a header of that
-// length cannot ask for gigabytes of tables. maxJSONKeys bounds the tensors.
+// length cannot ask for gigabytes of tables.
 const (
+	maxTensors    = 1 << 15 // Qwen3-32B has 707
 	maxRank       = 64      // dimensions of a tensor
 	maxDimensions = 1 << 21 // of all tensors together
 )
@@ -153,7 +154,7 @@ func ParseSafetensors(data []byte) (tensors []Tensor, metadata map[string]string
 		return nil, nil, err
 	}
 	// Room for as many entries as the header has "data_offsets": a guess whose cost is bounded by the header's length.
-	entries := make([]headerEntry, 0, min(maxJSONKeys, bytes.Count(header, []byte(`"data_offsets"`))))
+	entries := make([]headerEntry, 0, min(maxTensors, bytes.Count(header, []byte(`"data_offsets"`))))
 	dimensions := 0
 	err = readJSON(header, func(r *jsonReader) {
 		r.object(func(name string) {
@@ -165,6 +166,9 @@ func ParseSafetensors(data []byte) (tensors []Tensor, metadata map[string]string
 			e := readEntry(r, name)
 			if dimensions += len(e.shape); dimensions > maxDimensions {
 				r.fail("one more tensor", fmt.Sprintf("at most %d dimensions in all", maxDimensions))
+			}
+			if len(entries) == maxTensors {
+				r.fail("one more tensor", fmt.Sprintf("at most %d", maxTensors))
 			}
 			entries = append(entries, e)
 		})
@@ -368,6 +372,9 @@ func WriteSafetensors(w io.Writer, tensors []Tensor, metadata map[string]string)
 			if i > 0 {
 				header = append(header, ',')
 			}
+			if !utf8.ValidString(key) || !utf8.ValidString(metadata[key]) {
+				return fmt.Errorf("qwen: metadata %s: found %s, expected UTF-8", quote(key), quote(metadata[key]))
+			}
 			header = appendJSON(append(appendJSON(header, key), ':'), metadata[key])
 		}
 		header = append(header, '}')
@@ -378,8 +385,8 @@ func WriteSafetensors(w io.Writer, tensors []Tensor, metadata map[string]string)
 		if !ok || size != uint64(len(t.Data)) || names[t.Name] {
 			return fmt.Errorf("qwen: %s: found %d bytes for shape %s of %s, expected %s, and each name once", plainText(clip(t.Name)), len(t.Data), shapeText(t.Shape), t.DType, sizeText(size, ok))
 		}
-		if dtypeBits[t.DType] == 0 || !utf8.ValidString(t.Name) {
-			return fmt.Errorf("qwen: %s: found dtype %s, expected one of the format's, and a name in UTF-8", plainText(clip(t.Name)), quote(string(t.DType)))
+		if dtypeBits[t.DType] == 0 || !utf8.ValidString(t.Name) || len(t.Shape) > maxRank || slices.ContainsFunc(t.Shape, func(d int) bool { return d < 0 }) {
+			return fmt.Errorf("qwen: %s: found dtype %s and shape %s, expected a dtype of the format, at most %d dimensions, none below 0, and a name in UTF-8", plainText(clip(t.Name)), quote(string(t.DType)), shapeText(t.Shape), maxRank)
 		}
 		names[t.Name] = true
 		if len(header) > 1 {

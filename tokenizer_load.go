@@ -63,6 +63,8 @@ import (
 	"sync"
 )
 
+const maxAddedBytes = 1 << 20 // of all added tokens, each of which is a node of a matcher; Qwen3's have 340
+
 const maxEntries = 1 << 19 // tokens, and merges; published checkpoints have 151,643 and 151,387
 
 // tokenizer reads tokenizer.json, all of it at once: 11 MB in Qwen3's checkpoints and 7 in Qwen2.5's, of which the
@@ -83,7 +85,12 @@ func (f folder) tokenizer() (*Tokenizer, error) {
 func LoadTokenizer(dir string) (*Tokenizer, error) { return folder{dir: dir}.tokenizer() }
 
 // LoadTokenizerFS is LoadTokenizer for a file system.
-func LoadTokenizerFS(fsys fs.FS) (*Tokenizer, error) { return folder{".", fsys}.tokenizer() }
+func LoadTokenizerFS(fsys fs.FS) (*Tokenizer, error) {
+	if fsys == nil {
+		return nil, errNoFS()
+	}
+	return folder{".", fsys}.tokenizer()
+}
 
 // tokenizerFile is what tokenizer.json says, with everything checked that can be checked on the spot. The rest waits,
 // because fields may come in any order: Hugging Face writes added_tokens first, whose ids depend on the vocabulary, and
@@ -95,6 +102,7 @@ type tokenizerFile struct {
 	form   byte         // of the merges: '"' for "a b", '[' for ["a", "b"]
 	whole  bool         // model.ignore_merges
 	maxID  int64        // no id may be larger
+	bytes  int          // of the contents of added
 }
 
 // addedEntry is one element of added_tokens, without the fields that must be false.
@@ -147,10 +155,11 @@ func parseTokenizer(data []byte) (*Tokenizer, error) {
 	// With ignore_merges a piece that is a token is that token, even if no merges lead there. Llama 3's files ask for
 	// it, Qwen's do not; a file that does is one of the few things that are easier to obey than to refuse.
 	if f.whole {
-		t.whole = map[string]int32{}
+		t.whole = make(map[string]int32, len(ids))
+		var buf []byte
 		for token, id := range ids {
-			if s, ok := appendBytes(nil, token); ok {
-				t.whole[string(s)] = id
+			if _, ok := appendBytes(buf[:0], token); ok {
+				t.whole[t.text[t.spans[id].start:t.spans[id].end]] = id
 			}
 		}
 	}
@@ -346,6 +355,9 @@ func (f *tokenizerFile) addedToken(r *jsonReader) {
 		case "content":
 			if a.content = strings.Clone(r.string()); a.content == "" || len(a.content) > maxAddedLen {
 				r.fail(fmt.Sprintf("%d bytes", len(a.content)), fmt.Sprintf("1 to %d", maxAddedLen))
+			}
+			if f.bytes += len(a.content); f.bytes > maxAddedBytes {
+				r.fail("more text", fmt.Sprintf("at most %d bytes in all added tokens", maxAddedBytes))
 			}
 		case "single_word", "lstrip", "rstrip": // conditions on what stands before and after
 			expectFalse(r)

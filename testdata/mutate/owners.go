@@ -14,7 +14,7 @@ var owners = map[string]string{
 	// safetensors.go
 	"splitSafetensors": "ParseSafetensors", "readEntry": "ParseSafetensors", "cutTensors": "ParseSafetensors", "byteSize": "ParseSafetensors",
 	"sizeText": "ParseSafetensors", "shapeText": "ParseSafetensors", "badFile": "ParseSafetensors", "dtypeBits": "ParseSafetensors",
-	"DType.Size": "ParseSafetensors", "maxHeader": "ParseSafetensors", "maxRank": "ParseSafetensors",
+	"DType.Size": "ParseSafetensors", "maxHeader": "ParseSafetensors", "maxTensors": "ParseSafetensors",
 	"appendJSON": "WriteSafetensors", "NewTensor": "WriteSafetensors",
 	"Tensor.Float32": "widen",
 	// config.go
@@ -29,18 +29,18 @@ var owners = map[string]string{
 	"byteLevel": "parseTokenizer", "expectString": "parseTokenizer", "expectFalse": "parseTokenizer", "expectNone": "parseTokenizer", "preTokenizer": "parseTokenizer",
 	"Tokenizer.addVocab": "parseTokenizer", "Tokenizer.addMerges": "parseTokenizer", "Tokenizer.addAdded": "parseTokenizer",
 	"byteLetters": "parseTokenizer", "letterBytes": "parseTokenizer", "appendBytes": "parseTokenizer", "newPairTable": "parseTokenizer",
-	"pairTable.add": "parseTokenizer", "pairTable.slot": "parseTokenizer", "maxTokens": "parseTokenizer", "maxEntries": "parseTokenizer",
+	"pairTable.add": "parseTokenizer", "pairTable.slot": "parseTokenizer", "maxTokens": "parseTokenizer", "maxEntries": "parseTokenizer", "maxAddedBytes": "parseTokenizer",
 	"pairTable.rank": "parseTokenizer", "queue.push": "encoder", "queue.pop": "encoder", "cacheBits": "encoder", "cachedPiece": "encoder",
 	"Tokenizer.encode": "Tokenizer.Encode", "every": "Tokenizer.Encode", "checkSize": "Tokenizer.Encode",
 	"Tokenizer.DecodeText": "Tokenizer.Decode", "toText": "Tokenizer.Decode", "Tokenizer.Bytes": "Tokenizer.Decode", "Tokenizer.ID": "Tokenizer.Decode",
 	"Tokenizer.Special": "Tokenizer.Decode", "Tokenizer.Len": "Tokenizer.Decode",
-	"Template.parts": "Template.Render", "Template.check": "Template.Render", "lastQuestion": "Template.Render", "splitThought": "Template.Render",
+	"Template.parts": "Template.Render", "Template.check": "Template.Render", "lastQuestion": "Template.Render", "splitThought": "Template.Render", "turnForm": "templateFor", "onlySystem": "templateFor",
 	// load.go, file.go
 	"LoadError.Error": "LoadError", "LoadError.Unwrap": "LoadError", "inFile": "LoadError", "plainText": "LoadError", "reason": "folder", "modeName": "folder", "openPlain": "folder", "mapPlain": "folder",
 	"folder.config": "load", "folder.tokenizer": "load", "folder.weights": "load", "folder.shard": "load", "folder.shards": "load", "folder.template": "load",
 	"folder.ownTemplate": "load", "Load": "load", "LoadFS": "load", "LoadTokenizerFS": "load", "LoadTemplate": "load", "LoadTemplateFS": "load",
-	"Model.Close": "load", "catchFault": "load", "maxConfigFile": "load",
-	"leavesFolder":   "parseIndex",
+	"Model.Close": "load", "errNoFS": "load", "folder.absent": "load", "folder.dangling": "load", "catchFault": "load", "maxConfigFile": "load",
+	"leavesFolder": "parseIndex", "maxShards": "parseIndex",
 	"connector.take": "Model.connect", "connector.has": "Model.connect", "layerOf": "Model.connect", "connector.matrix": "Model.connect", "connector.vector": "Model.connect", "Model.Tensors": "Model.connect", "Model.Parameters": "Model.connect",
 	// the network
 	"help": "parallel", "region": "parallel", "share": "parallel", "helperPatience": "parallel", "pause": "parallel", "region.run": "parallel", "workRange": "parallel", "region.do": "parallel", "open": "parallel", "helpers": "parallel", "rmsScale": "RMSNorm", "Matrix.Row": "NewMatrix", "Matrix.rowTo": "NewMatrix", "Matrix.check": "Linear",
