@@ -141,7 +141,9 @@ func TestLinks(t *testing.T) {
 			}
 			continue
 		}
-		t.Run(name, func(t *testing.T) { checkRefusal(t, err, dir, fs.ErrNotExist, []string{name, "points to nothing", "expected"}) })
+		t.Run(name, func(t *testing.T) {
+			checkRefusal(t, err, dir, fs.ErrNotExist, []string{name, "points to nothing", "expected"})
+		})
 	}
 }
 
