@@ -26,25 +26,26 @@ type benchResult struct {
 
 func setupBench(f *flag.FlagSet) func([]string) error {
 	load := modelFlag(f)
-	prompt := f.Int("prompt", 512, "tokens of the prompt")
-	n := f.Int("n", 64, "tokens to decode")
-	depth := f.Int("depth", 0, "tokens already in the cache")
-	threads := f.Int("threads", 0, "use `N` threads (default: all cores)")
-	repeat := f.Int("repeat", 3, "runs, of which the median is reported")
+	prompt := intFlag(f, "prompt", 512, 0, 1<<30, "`tokens` of the prompt (default 512)")
+	n := intFlag(f, "n", 64, 0, 1<<30, "`tokens` to decode (default 64)")
+	depth := intFlag(f, "depth", 0, 0, 1<<30, "`tokens` already in the cache")
+	threads := threadsFlag(f)
+	repeat := intFlag(f, "repeat", 3, 1, 1<<30, "`runs`, of which the median is reported (default 3)")
 	asJSON := f.Bool("json", false, "print one JSON document")
 	return func(args []string) error {
-		if len(args) > 0 || *prompt < 0 || *n < 0 || *depth < 0 || *repeat < 1 || *threads < 0 {
-			return usageError("expected no arguments, no negative numbers, and at least one repeat")
+		if len(args) > 0 {
+			return usageError("expected no arguments")
 		}
-		if *threads > 0 {
-			runtime.GOMAXPROCS(*threads)
-		}
+		setThreads(*threads)
 		start := time.Now()
 		m, err := load()
 		if err != nil {
 			return err
 		}
 		defer m.Close()
+		if need := int64(*depth) + int64(max(*prompt, *n, 1)); need > int64(m.Config.MaxPositions) { // the warming up takes one
+			return usageError(fmt.Sprintf("-depth %d and then -prompt %d or -n %d make %d tokens, expected at most the model's context of %d", *depth, *prompt, *n, need, m.Config.MaxPositions))
+		}
 		r := benchResult{LoadMS: ms(time.Since(start)), Threads: runtime.GOMAXPROCS(0), Kernel: qwen.Kernel()}
 		if err := r.measure(m, *prompt, *n, *depth, *repeat); err != nil {
 			return err
@@ -52,7 +53,7 @@ func setupBench(f *flag.FlagSet) func([]string) error {
 		if *asJSON {
 			return printJSON(r)
 		}
-		fmt.Printf("prefill %.1f tok/s (%d tokens, first token after %.0f ms), decode %.1f tok/s (%d tokens behind %d)\nload %.0f ms, resident %.0f MB, %d threads, kernel %s\n",
+		fmt.Fprintf(stdout, "prefill %.1f tok/s (%d tokens, first token after %.0f ms), decode %.1f tok/s (%d tokens behind %d)\nload %.0f ms, resident %.0f MB, %d threads, kernel %s\n",
 			r.PrefillTPS, *prompt, r.FirstTokenMS, r.DecodeTPS, *n, *depth, r.LoadMS, r.RSSMB, r.Threads, r.Kernel)
 		return nil
 	}

@@ -27,9 +27,7 @@ func setupChat(f *flag.FlagSet) func([]string) error {
 		if len(args) > 0 {
 			return usageError("expected no arguments")
 		}
-		if err := g.setThreads(); err != nil {
-			return err
-		}
+		setThreads(*g.threads)
 		m, err := g.model()
 		if err != nil {
 			return err
@@ -158,16 +156,18 @@ func say(m *qwen.Model, messages []qwen.Message, o qwen.Options) (string, error)
 	dim := thoughts{on: isTerminal(os.Stdout) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
 	for t, err := range m.Generate(ctx, ids, o) {
 		if err != nil {
-			fmt.Println(dim.end())
+			fmt.Fprintln(stdout, dim.end())
 			return reply.String(), err
 		}
 		reply.WriteString(t.Text)
-		fmt.Print(dim.show(t.Text))
+		if _, err := fmt.Fprint(stdout, dim.show(t.Text)); err != nil {
+			return "", err
+		}
 		if t.Finish == "length" {
 			fmt.Fprintf(os.Stderr, "%s\n[%d tokens, the limit of -n: say \"go on\"]", dim.end(), o.MaxTokens)
 		}
 	}
-	fmt.Println()
+	fmt.Fprintln(stdout)
 	return reply.String(), nil
 }
 

@@ -3,23 +3,27 @@ package main
 import (
 	"flag"
 	"fmt"
-	"os"
+	"io"
+	"math"
 
 	"github.com/bc1a8f18/qwen"
 )
 
 func setupDiff(f *flag.FlagSet) func([]string) error {
 	load := modelFlag(f)
-	ours := f.String("ours", "", "compare this `recording` with REFERENCE, instead of the model's own run; without -model nothing is computed")
-	rename := f.String("rename", "", "`file` with a JSON object of regular expressions and the names that replace what they match")
-	tolerance := f.Float64("tol", 0, "accept own errors up to this share of a tensor's largest number, and not only what rounding allows")
-	layer := f.Int("layer", 0, "judge only layer `N`, on the reference's input (default: all)")
+	ours := textFlag(f, "ours", "a recording", "compare this `recording` with REFERENCE, instead of the model's own run; without -model nothing is computed")
+	rename := textFlag(f, "rename", "a file", "`file` with a JSON object of regular expressions and the names that replace what they match")
+	tolerance := floatFlag(f, "tol", math.MaxFloat32, "accept own errors up to this `share` of a tensor's largest number, and not only what rounding allows")
+	layer := intFlag(f, "layer", 0, 0, most, "judge only layer `N`, on the reference's input (default: all)")
 	op := f.String("op", "", "judge only this `step`, on the reference's input: q_proj, self_attn, mlp, block, ...")
-	page := f.String("html", "", "write a page with charts to this `file`")
+	page := textFlag(f, "html", "a file", "write a page with charts to this `file`")
 	asJSON := f.Bool("json", false, "print one JSON document")
 	return func(args []string) error {
 		if len(args) != 1 {
 			return usageError("expected one REFERENCE")
+		}
+		if *ours != "" && !given(f, "model") && (given(f, "layer") || *op != "") {
+			return usageError("-layer and -op judge a step on the reference's input, expected -model to compute it")
 		}
 		renames, err := readRenames(*rename)
 		if err != nil {
@@ -41,21 +45,25 @@ func setupDiff(f *flag.FlagSet) func([]string) error {
 				return err
 			}
 			defer m.Close()
-			if *layer >= m.Config.Layers || *layer < 0 {
+			if *layer >= m.Config.Layers {
 				return usageError(fmt.Sprintf("-layer %d, expected 0 to %d", *layer, m.Config.Layers-1))
 			}
 		}
 		if given(f, "layer") {
 			o.Layers = []int{*layer}
 		}
-		done := waiting(func() string { return "comparing with " + clip(args[0]) })
+		done := waiting(func() string { return "comparing with " + printable(clip(args[0])) })
 		report, err := o.Compare(m, reference)
 		done()
 		if err != nil {
 			return fmt.Errorf("%s: %s", args[0], oneLine(err.Error()))
 		}
 		if *page != "" {
-			if err := os.WriteFile(*page, []byte(report.HTML(args[0])), 0o644); err != nil {
+			err := writeFile(*page, func(w io.Writer) error {
+				_, err := io.WriteString(w, report.HTML(args[0]))
+				return err
+			})
+			if err != nil {
 				return err
 			}
 		}
@@ -69,7 +77,7 @@ func printReport(report *qwen.Report, asJSON bool) (err error) {
 	if asJSON {
 		err = printJSON(report)
 	} else {
-		_, err = os.Stdout.WriteString(report.String())
+		_, err = io.WriteString(stdout, report.String())
 	}
 	if err == nil && report.Verdict != "match" {
 		return exitStatus(exitDiffers)
@@ -77,12 +85,15 @@ func printReport(report *qwen.Report, asJSON bool) (err error) {
 	return err
 }
 
+// maxRenames is a thousand times what such a table has.
+const maxRenames = 1 << 20
+
 // readRenames reads the table of -rename; without a file there is none.
 func readRenames(file string) ([]qwen.Rename, error) {
 	if file == "" {
 		return nil, nil
 	}
-	data, err := os.ReadFile(file)
+	data, err := readFile(file, maxRenames)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"unicode"
@@ -336,10 +335,4 @@ func readPaste(in *bufio.Reader) (string, error) {
 		}
 		return r
 	}, strings.ToValidUTF8(text, "\uFFFD")), nil
-}
-
-// isTerminal says whether file is one, and not a file or a pipe.
-func isTerminal(file *os.File) bool {
-	_, _, err := terminalSize(file)
-	return err == nil
 }

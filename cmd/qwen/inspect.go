@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"math"
-	"os"
 	"regexp"
 	"runtime"
 	"runtime/debug"
@@ -42,7 +41,7 @@ type inspection struct {
 
 func setupInspect(f *flag.FlagSet) func([]string) error {
 	load := modelFlag(f)
-	layer := f.Int("layer", 0, "only the tensors of layer `N` (default: all)")
+	layer := intFlag(f, "layer", -1, 0, most, "only the tensors of layer `N` (default: all)")
 	asJSON := f.Bool("json", false, "print one JSON document")
 	return func(args []string) error {
 		if len(args) > 0 {
@@ -53,11 +52,8 @@ func setupInspect(f *flag.FlagSet) func([]string) error {
 			return err
 		}
 		defer m.Close()
-		if *layer >= m.Config.Layers || *layer < 0 {
+		if *layer >= m.Config.Layers {
 			return usageError(fmt.Sprintf("-layer %d, expected 0 to %d", *layer, m.Config.Layers-1))
-		}
-		if !given(f, "layer") {
-			*layer = -1
 		}
 		doc, err := inspect(m, *layer)
 		if err != nil {
@@ -270,8 +266,8 @@ func printLayers(layers []layerStats) {
 	if len(layers) < 2 {
 		return
 	}
-	fmt.Println("\nlayers side by side: standard deviation of a weight or bias, mean of a norm's weight; ! stands out")
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(stdout, "\nlayers side by side: standard deviation of a weight or bias, mean of a norm's weight; ! stands out")
+	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	names := columns(layers)
 	fmt.Fprintln(w, "layer\t"+strings.ReplaceAll(strings.Join(names, "\t"), "post_attention", "post")+"\t")
 	for _, l := range layers {
@@ -312,17 +308,17 @@ func (doc inspection) print(m *qwen.Model) {
 	for _, t := range m.Tensors() {
 		bytes += len(t.Data)
 	}
-	fmt.Printf("%s: %d layers, hidden %d, intermediate %d, %d query and %d key/value heads of %d, vocab %d, context %d, rope %s theta %g, tied %v\n",
-		c.ModelType, c.Layers, c.Hidden, c.Intermediate, c.Heads, c.KVHeads, c.HeadDim, c.Vocab, c.MaxPositions, c.RoPE.Type, c.RoPE.Theta, c.TieEmbeddings)
-	fmt.Printf("%d parameters, %.1f MB of weights, %.1f KB of cache a token\n\n", doc.Parameters, float64(bytes)/1e6, float64(8*c.Layers*c.KVHeads*c.HeadDim)/1e3)
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(stdout, "%s: %d layers, hidden %d, intermediate %d, %d query and %d key/value heads of %d, vocab %d, context %d, rope %s theta %g, tied %v\n",
+		printable(c.ModelType), c.Layers, c.Hidden, c.Intermediate, c.Heads, c.KVHeads, c.HeadDim, c.Vocab, c.MaxPositions, printable(c.RoPE.Type), c.RoPE.Theta, c.TieEmbeddings)
+	fmt.Fprintf(stdout, "%d parameters, %.1f MB of weights, %.1f KB of cache a token\n\n", doc.Parameters, float64(bytes)/1e6, float64(8*c.Layers*c.KVHeads*c.HeadDim)/1e3)
+	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "name\tdtype\tshape\tmean\tstd\tmin\tmax\tnonfinite\tfirst\t")
 	for _, s := range doc.Tensors {
-		fmt.Fprintf(w, "%s\t%s\t%v\t%.4g\t%.4g\t%.4g\t%.4g\t%d\t%.4g\t\n", s.Name, s.DType, s.Shape, s.Mean, s.Std, s.Min, s.Max, s.NonFinite, s.First)
+		fmt.Fprintf(w, "%s\t%s\t%v\t%.4g\t%.4g\t%.4g\t%.4g\t%d\t%.4g\t\n", printable(s.Name), s.DType, s.Shape, s.Mean, s.Std, s.Min, s.Max, s.NonFinite, s.First)
 	}
 	w.Flush()
 	printLayers(doc.Layers)
 	for _, warning := range doc.Warnings {
-		fmt.Println("warning:", warning)
+		fmt.Fprintln(stdout, "warning:", printable(warning))
 	}
 }

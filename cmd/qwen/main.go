@@ -6,7 +6,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -61,15 +60,12 @@ func main() { os.Exit(run(os.Args[1:])) }
 // run does what the arguments say and returns the exit status.
 func run(args []string) int {
 	if len(args) == 0 || slices.Contains([]string{"help", "-h", "-help", "--help"}, args[0]) {
-		out := io.Writer(os.Stdout)
 		if len(args) == 0 {
-			out = os.Stderr
-		}
-		usage(out)
-		if len(args) == 0 {
+			usage(os.Stderr)
 			return exitUsage
 		}
-		return 0
+		usage(stdout)
+		return conclude(stdout.err)
 	}
 	all := commands()
 	at := slices.IndexFunc(all, func(c command) bool { return c.name == args[0] })
@@ -87,24 +83,31 @@ func (c command) run(args []string) int {
 	do := c.setup(flags)
 	rest, err := parseFlags(flags, args)
 	if errors.Is(err, flag.ErrHelp) {
-		c.help(os.Stdout, flags)
-		return 0
+		c.help(stdout, flags)
+		return conclude(stdout.err)
 	}
 	if err == nil {
 		err = do(rest)
 	} else {
 		err = usageError(err.Error())
 	}
-	var status exitStatus
-	var wrong usageError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &status):
-		return int(status)
-	case errors.As(err, &wrong):
+	if wrong := usageError(""); errors.As(err, &wrong) {
 		fmt.Fprintf(os.Stderr, "qwen: %s: %s (qwen %s -h)\n", c.name, oneLine(wrong.Error()), c.name)
 		return exitUsage
+	}
+	if stdout.err != nil {
+		err = stdout.err // whatever else was found: it could not be said
+	}
+	return conclude(err)
+}
+
+// conclude says what went wrong, if anything, and returns the exit status.
+func conclude(err error) int {
+	if err == nil {
+		return 0
+	}
+	if status := exitStatus(0); errors.As(err, &status) {
+		return int(status)
 	}
 	fmt.Fprintf(os.Stderr, "qwen: %s\n", oneLine(err.Error()))
 	return exitError
@@ -137,28 +140,6 @@ type exitStatus int
 
 func (e exitStatus) Error() string { return fmt.Sprint("exit status ", int(e)) }
 
-// oneLine is an error's text without the library's prefix and without line ends.
-func oneLine(s string) string {
-	return strings.Join(strings.Fields(strings.TrimPrefix(s, "qwen: ")), " ")
-}
-
-// clip cuts a text that may quote the input for a message.
-func clip(s string) string {
-	const most = 200 // bytes
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
-}
-
-// readStdin reads all of stdin. A person who forgot the pipe is told what is going on.
-func readStdin() ([]byte, error) {
-	if isTerminal(os.Stdin) {
-		fmt.Fprintln(os.Stderr, "[reading from the terminal: Ctrl-D on an empty line ends it]")
-	}
-	return io.ReadAll(os.Stdin)
-}
-
 func usage(w io.Writer) {
 	fmt.Fprintln(w, "qwen runs Qwen2, Qwen2.5 and Qwen3 models.\n\nusage: qwen COMMAND [flags]   or   qwen PROMPT")
 	for _, c := range commands() {
@@ -175,11 +156,4 @@ func (c command) help(w io.Writer, flags *flag.FlagSet) {
 	for _, e := range c.examples {
 		fmt.Fprintln(w, "  "+e)
 	}
-}
-
-// printJSON writes v as the one document of stdout.
-func printJSON(v any) error {
-	e := json.NewEncoder(os.Stdout)
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
 }

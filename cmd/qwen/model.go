@@ -15,7 +15,7 @@ import (
 
 // modelFlag defines -model and returns what loads it.
 func modelFlag(f *flag.FlagSet) func() (*qwen.Model, error) {
-	name := f.String("model", "", "checkpoint `folder` or repository name (default: the embedded model)")
+	name := textFlag(f, "model", "a folder or a repository name", "checkpoint `folder` or repository name (default: the embedded model)")
 	return func() (*qwen.Model, error) {
 		if *name == "" {
 			return qwen.LoadFS(tiny.FS)
@@ -24,7 +24,7 @@ func modelFlag(f *flag.FlagSet) func() (*qwen.Model, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer waiting(func() string { return "loading " + clip(*name) })()
+		defer waiting(func() string { return "loading " + printable(clip(*name)) })()
 		m, err := qwen.Load(dir)
 		collectEarly()
 		return m, err
@@ -50,7 +50,9 @@ func isRepository(name string) bool {
 // findModel returns the folder of a checkpoint: name itself, or the snapshot of
 // that repository in the Hugging Face cache, of NAME@REVISION or else of main.
 func findModel(name string) (string, error) {
-	if _, err := os.Stat(name); err == nil {
+	if info, err := os.Stat(name); err == nil && !info.IsDir() {
+		return "", fmt.Errorf("%s: found a file, expected a checkpoint folder", name)
+	} else if err == nil {
 		return name, nil
 	}
 	repo, revision, found := strings.Cut(name, "@")

@@ -65,7 +65,7 @@ func setupPull(f *flag.FlagSet) func([]string) error {
 		} else if err != nil {
 			return err
 		}
-		fmt.Println(dir)
+		fmt.Fprintln(stdout, dir)
 		return nil
 	}
 }

@@ -1,11 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"os/signal"
 	"runtime"
@@ -33,13 +33,13 @@ func newGenerateFlags(f *flag.FlagSet) generateFlags {
 	g := generateFlags{
 		set: f, model: modelFlag(f),
 		system:    f.String("system", "", "system `message`"),
-		n:         f.Int("n", 1024, "most new tokens; 0: up to the context"),
-		threads:   f.Int("threads", 0, "use `N` threads (default: all cores)"),
-		temp:      f.Float64("temp", 0, "temperature; 0 is greedy (default: the model's own; greedy with -json)"),
-		topK:      f.Int("top-k", 0, "only the `k` likeliest tokens (default: the model's own)"),
-		topP:      f.Float64("top-p", 0, "only the likeliest tokens that sum to `p` (default: the model's own)"),
-		minP:      f.Float64("min-p", 0, "only tokens at least `p` times as likely as the likeliest (default: the model's own)"),
-		penalty:   f.Float64("repetition-penalty", 0, "make tokens that occurred less likely (default: the model's own)"),
+		n:         intFlag(f, "n", 1024, 0, most, "most new `tokens`; 0: up to the context (default 1024)"),
+		threads:   threadsFlag(f),
+		temp:      floatFlag(f, "temp", math.MaxFloat32, "`temperature`; 0 is greedy (default: the model's own; greedy with -json)"),
+		topK:      intFlag(f, "top-k", 0, 0, 1<<30, "only the `k` likeliest tokens; 0: all (default: the model's own)"),
+		topP:      floatFlag(f, "top-p", 1, "only the likeliest tokens that sum to `p` (default: the model's own)"),
+		minP:      floatFlag(f, "min-p", 1, "only tokens at least `p` times as likely as the likeliest (default: the model's own)"),
+		penalty:   floatFlag(f, "repetition-penalty", math.MaxFloat32, "make tokens that occurred less likely by this `factor` (default: the model's own)"),
 		seed:      f.Uint64("seed", 0, "the same seed gives the same text (default: a random one)"),
 		ignoreEOS: f.Bool("ignore-eos", false, "go on after a stop token"),
 	}
@@ -88,15 +88,11 @@ func (g generateFlags) options(m *qwen.Model, greedy bool) qwen.Options {
 	return qwen.Options{MaxTokens: *g.n, Sampling: s, IgnoreStop: *g.ignoreEOS, Thinking: *g.think}
 }
 
-// setThreads limits the goroutines that run at once.
-func (g generateFlags) setThreads() error {
-	if *g.threads < 0 {
-		return usageError(fmt.Sprintf("-threads %d, expected 1 or more", *g.threads))
+// setThreads limits the goroutines that run at once; 0 is no limit.
+func setThreads(n int) {
+	if n > 0 {
+		runtime.GOMAXPROCS(n)
 	}
-	if *g.threads > 0 {
-		runtime.GOMAXPROCS(*g.threads)
-	}
-	return nil
 }
 
 type logProb struct {
@@ -118,20 +114,15 @@ type runResult struct {
 func setupRun(f *flag.FlagSet) func([]string) error {
 	g := newGenerateFlags(f)
 	raw := f.Bool("raw", false, "PROMPT is the model's input as it is, without the chat template")
-	idList := f.String("ids", "", "token `ids` instead of a prompt, as 1,2,3")
-	logProbs := f.Int("logprobs", 0, "report the log-probabilities of the `K` likeliest tokens (with -json)")
+	idList := idsFlag(f)
+	logProbs := intFlag(f, "logprobs", 0, 0, most, "report the log-probabilities of the `K` likeliest tokens (with -json)")
 	asJSON := f.Bool("json", false, "print one JSON document")
 	return func(args []string) error {
-		if (*idList == "") == (len(args) == 0) {
+		ids := *idList
+		if (ids == nil) == (len(args) == 0) {
 			return usageError("expected a PROMPT or -ids, and not both")
 		}
-		ids, err := parseIDs(*idList)
-		if err != nil {
-			return usageError("-ids: " + err.Error())
-		}
-		if err := g.setThreads(); err != nil {
-			return err
-		}
+		setThreads(*g.threads)
 		m, err := g.model()
 		if err != nil {
 			return err
@@ -186,7 +177,6 @@ func promptIDs(m *qwen.Model, prompt, system string, raw bool, o qwen.Options) (
 func answer(m *qwen.Model, ids []int, o qwen.Options, asJSON bool) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	out := bufio.NewWriter(os.Stdout)
 	r := runResult{PromptIDs: ids, IDs: []int{}, Finish: "length"}
 	var text strings.Builder
 	start := time.Now()
@@ -217,8 +207,10 @@ func answer(m *qwen.Model, ids []int, o qwen.Options, asJSON bool) error {
 			r.LogProbs = append(r.LogProbs, step)
 		}
 		if !asJSON {
-			out.WriteString(t.Text)
-			out.Flush()
+			fmt.Fprint(stdout, t.Text)
+		}
+		if stdout.err != nil {
+			return stdout.err
 		}
 	}
 	if errors.Is(failed, qwen.ErrContextFull) && len(r.IDs) > 0 {
@@ -249,13 +241,13 @@ func (r runResult) finish(asJSON, hasText bool) error {
 	case !hasText:
 		printIDs(r.IDs)
 	case !strings.HasSuffix(r.Text, "\n"):
-		fmt.Println()
+		fmt.Fprintln(stdout)
 	}
 	return nil
 }
 
 // printIDs writes ids as parseIDs reads them.
-func printIDs(ids []int) { fmt.Println(strings.Trim(fmt.Sprint(ids), "[]")) }
+func printIDs(ids []int) { fmt.Fprintln(stdout, strings.Trim(fmt.Sprint(ids), "[]")) }
 
 // rate is n per second, 0 where nothing was measured.
 func rate(n int, d time.Duration) float64 {

@@ -13,7 +13,7 @@ import (
 
 // tokenizerFlag defines -model for the commands that need no weights.
 func tokenizerFlag(f *flag.FlagSet) (tokenizer func() (*qwen.Tokenizer, error), template func() (qwen.Template, error)) {
-	name := f.String("model", "", "checkpoint or tokenizer `folder`, or repository name (default: the embedded model)")
+	name := textFlag(f, "model", "a folder or a repository name", "checkpoint or tokenizer `folder`, or repository name (default: the embedded model)")
 	tokenizer = func() (*qwen.Tokenizer, error) {
 		if *name == "" {
 			return qwen.LoadTokenizerFS(tiny.FS)
@@ -66,7 +66,7 @@ func setupTokenize(f *flag.FlagSet) func([]string) error {
 			if err != nil {
 				return fmt.Errorf("stdin: %w", err)
 			}
-			fmt.Print(t.DecodeText(ids))
+			fmt.Fprint(stdout, t.DecodeText(ids))
 			return nil
 		}
 		ids, err := t.Encode(string(input))
@@ -205,7 +205,7 @@ func setupRender(f *flag.FlagSet) func([]string) error {
 			return printJSON(out)
 		}
 		for _, text := range out {
-			fmt.Print(text)
+			fmt.Fprint(stdout, text)
 		}
 		return nil
 	}

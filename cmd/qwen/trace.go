@@ -1,10 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"strings"
@@ -14,12 +14,13 @@ import (
 
 func setupTrace(f *flag.FlagSet) func([]string) error {
 	load := modelFlag(f)
-	idList := f.String("ids", "", "token `ids` instead of a prompt, as 1,2,3")
+	idList := idsFlag(f)
 	raw := f.Bool("raw", false, "PROMPT is the model's input as it is, without the chat template")
 	out := f.String("o", "", "safetensors `file` to write")
 	only := f.String("only", "*", "only the intermediates whose names match `glob`, such as 'model.layers.0.*'")
 	return func(args []string) error {
-		if (*idList == "") == (len(args) == 0) {
+		ids := *idList
+		if (ids == nil) == (len(args) == 0) {
 			return usageError("expected a PROMPT or -ids, and not both")
 		}
 		if *out == "" {
@@ -27,10 +28,6 @@ func setupTrace(f *flag.FlagSet) func([]string) error {
 		}
 		if _, err := path.Match(*only, ""); err != nil {
 			return usageError("-only: found " + *only + ", expected a pattern such as 'model.layers.0.*'")
-		}
-		ids, err := parseIDs(*idList)
-		if err != nil {
-			return usageError("-ids: " + err.Error())
 		}
 		m, err := load()
 		if err != nil {
@@ -54,31 +51,13 @@ func setupTrace(f *flag.FlagSet) func([]string) error {
 		if len(rec.Tensors) == 0 {
 			return errors.New("-only " + *only + ": no intermediate has such a name")
 		}
-		if err := writeRecording(*out, rec, map[string]string{"dtype": "float32", "engine": "qwen", "model_type": m.Config.ModelType}); err != nil {
+		err = writeFile(*out, func(w io.Writer) error {
+			return qwen.WriteSafetensors(w, rec.All(), map[string]string{"dtype": "float32", "engine": "qwen", "model_type": m.Config.ModelType})
+		})
+		if err != nil {
 			return err
 		}
-		fmt.Fprintf(os.Stderr, "%s: %d tokens, %d tensors\n", *out, len(ids), len(rec.Tensors)+1)
+		fmt.Fprintf(os.Stderr, "%s: %d tokens, %d tensors\n", printable(*out), len(ids), len(rec.Tensors)+1)
 		return nil
 	}
-}
-
-// writeRecording writes a recording; a file that could not be finished is removed.
-func writeRecording(file string, rec *qwen.Recording, metadata map[string]string) (err error) {
-	out, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if closed := out.Close(); err == nil {
-			err = closed
-		}
-		if err != nil {
-			os.Remove(file)
-		}
-	}()
-	w := bufio.NewWriterSize(out, 1<<20)
-	if err := qwen.WriteSafetensors(w, rec.All(), metadata); err != nil {
-		return err
-	}
-	return w.Flush()
 }

@@ -1,0 +1,6 @@
+//go:build !unix
+
+package main
+
+// Here no open waits, and none can refuse links.
+const openPlainly, notALink = 0, 0
