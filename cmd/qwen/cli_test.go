@@ -137,6 +137,8 @@ func TestUsage(t *testing.T) {
 		{`["a",1]`, []string{"tokenize", "-json"}, 1, []string{"stdin", "number"}},
 		{`["a"]["b"]`, []string{"tokenize", "-json"}, 1, []string{"stdin"}},
 		{"[\"\xff\"]", []string{"tokenize", "-json"}, 1, []string{"stdin", "UTF-8"}},
+		{`["a\ud83e"]`, []string{"tokenize", "-json"}, 1, []string{"stdin", `\ud83e`, "half of a character"}},
+		{`[{"messages":[],"messages":[]}]`, []string{"render", "-template", "qwen3"}, 1, []string{"stdin", `"messages" twice`}},
 		{`[[1.5]]`, []string{"tokenize", "-json", "-decode"}, 1, []string{"stdin", "number"}},
 		{`[[null]]`, []string{"tokenize", "-json", "-decode"}, 1, []string{"stdin", "null"}},
 		{`{}`, []string{"render", "-template", "qwen3"}, 1, []string{"stdin"}},

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
-	"unicode/utf8"
 
 	"github.com/bc1a8f18/qwen"
 	"github.com/bc1a8f18/qwen/tiny"
@@ -103,53 +100,6 @@ func tokenizeJSON(t *qwen.Tokenizer, input []byte, decode bool) error {
 		out = append(out, tokenized{append([]int{}, ids...), t.DecodeText(ids)})
 	}
 	return printJSON(out)
-}
-
-// readInput reads the JSON document of stdin into v. encoding/json would take
-// null for anything, and replace what is not UTF-8.
-func readInput(input []byte, v any, expected string) error {
-	if !utf8.Valid(input) {
-		return fmt.Errorf("stdin: found bytes that are not UTF-8, expected %s", expected)
-	}
-	var all any
-	if err := json.Unmarshal(input, &all); err != nil {
-		return fmt.Errorf("stdin: %s, expected %s", clip(err.Error()), expected)
-	}
-	if at, found := findNull(all); found {
-		return fmt.Errorf("stdin: %sfound null, expected %s", at, expected)
-	}
-	if err := json.Unmarshal(input, v); err != nil {
-		var wrong *json.UnmarshalTypeError
-		if errors.As(err, &wrong) {
-			return fmt.Errorf("stdin: found a JSON %s before byte %d, expected %s", clip(wrong.Value), wrong.Offset, expected)
-		}
-		return fmt.Errorf("stdin: %s, expected %s", clip(err.Error()), expected)
-	}
-	return nil
-}
-
-// findNull looks for a null where none may be, and says where.
-func findNull(v any) (at string, found bool) {
-	switch v := v.(type) {
-	case nil:
-		return "", true
-	case []any:
-		for i, x := range v {
-			if at, found := findNull(x); found {
-				return fmt.Sprintf("[%d] %s", i, at), true
-			}
-		}
-	case map[string]any:
-		for key, x := range v {
-			switch key {
-			case "messages", "role", "content", "add_generation_prompt":
-				if at, found := findNull(x); found {
-					return key + ": " + at, true
-				}
-			} // enable_thinking and reasoning_content may be null, and nobody reads the rest
-		}
-	}
-	return "", false
 }
 
 type conversation struct {
