@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -109,7 +110,11 @@ func conclude(err error) int {
 	if status := exitStatus(0); errors.As(err, &status) {
 		return int(status)
 	}
-	fmt.Fprintf(os.Stderr, "qwen: %s\n", oneLine(err.Error()))
+	text := err.Error()
+	if e := (*fs.PathError)(nil); errors.As(err, &e) && text == e.Error() {
+		text = fmt.Sprintf("%s: %s: %v", e.Path, e.Op, e.Err)
+	}
+	fmt.Fprintf(os.Stderr, "qwen: %s\n", oneLine(text))
 	return exitError
 }
 

@@ -62,16 +62,23 @@ func findModel(name string) (string, error) {
 	if !isRepository(repo) || !isLocalName(revision) {
 		return "", fmt.Errorf("%s: no such folder, expected a checkpoint folder or a repository name", name)
 	}
+	dir, found := cached(repo, revision)
+	if !found {
+		return "", fmt.Errorf("%s: no such folder, and not in the Hugging Face cache %s (qwen pull %s fetches it)", name, hubCache(), repo)
+	}
+	return dir, nil
+}
+
+// cached returns the folder of a revision in the Hugging Face cache, if it is there.
+func cached(repo, revision string) (dir string, found bool) {
 	folder := filepath.Join(hubCache(), "models--"+strings.ReplaceAll(repo, "/", "--"))
 	commit := revision
 	if ref, err := os.ReadFile(filepath.Join(folder, "refs", filepath.FromSlash(revision))); err == nil {
 		commit = strings.TrimSpace(string(ref))
 	}
-	dir := filepath.Join(folder, "snapshots", commit)
-	if _, err := os.Stat(dir); err != nil || !commitForm.MatchString(commit) {
-		return "", fmt.Errorf("%s: no such folder, and not in the Hugging Face cache %s (qwen pull %s fetches it)", name, hubCache(), repo)
-	}
-	return dir, nil
+	dir = filepath.Join(folder, "snapshots", commit)
+	_, err := os.Stat(dir)
+	return dir, err == nil && commitForm.MatchString(commit)
 }
 
 // hubCache is where Hugging Face's libraries keep what they fetched.
@@ -81,8 +88,13 @@ func hubCache() string {
 			return expandHome(dir)
 		}
 	}
+	return filepath.Join(hubHome(), "hub")
+}
+
+// hubHome is where they keep everything.
+func hubHome() string {
 	if dir := os.Getenv("HF_HOME"); dir != "" {
-		return filepath.Join(expandHome(dir), "hub")
+		return expandHome(dir)
 	}
 	cache := os.Getenv("XDG_CACHE_HOME")
 	if cache == "" {
@@ -92,7 +104,7 @@ func hubCache() string {
 		}
 		cache = filepath.Join(home, ".cache")
 	}
-	return filepath.Join(cache, "huggingface", "hub")
+	return filepath.Join(cache, "huggingface")
 }
 
 // expandHome reads ~ at the beginning of a path as Hugging Face's libraries do.

@@ -72,6 +72,50 @@ func TestTraceIntoOthers(t *testing.T) {
 	}
 }
 
+// A cache that others may write to: no blob is filled through a link, a pipe or a device.
+func TestPullPartNotRegular(t *testing.T) {
+	for kind, make := range map[string]func(name, target string) error{
+		"link":   func(name, target string) error { return os.Symlink(target, name) },
+		"pipe":   func(name, target string) error { return unix.Mkfifo(name, 0o666) },
+		"folder": func(name, target string) error { return os.Mkdir(name, 0o777) },
+	} {
+		h, cache := newHub(t, checkpointFiles(t, wholeModel)), t.TempDir()
+		target := filepath.Join(t.TempDir(), "target")
+		if err := os.WriteFile(target, []byte("mine"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		part := filepath.Join(cache, "models--Org--Tiny", "blobs", etagOf(weightsFile, h.files[weightsFile])+".incomplete")
+		if err := os.MkdirAll(filepath.Dir(part), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := make(part, target); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.puller(cache).pull(t.Context()); err == nil || !strings.HasPrefix(err.Error(), part+": ") {
+			t.Errorf("%s: %v, expected an error of %s", kind, err, part)
+		}
+		if text, err := os.ReadFile(target); string(text) != "mine" {
+			t.Errorf("%s: %q, %v: written to", kind, text, err)
+		}
+	}
+}
+
+// The locks have the mode that Python gives them, whatever the umask.
+func TestPullLockMode(t *testing.T) {
+	before := unix.Umask(0o077)
+	defer unix.Umask(before)
+	p := newHub(t, nil).puller(t.TempDir())
+	unlock, err := p.lock(t.Context(), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	info, err := os.Stat(filepath.Join(p.cache, ".locks", "models--Org--Tiny", "x.lock"))
+	if err != nil || info.Mode().Perm() != 0o664 {
+		t.Errorf("%v, %v, expected mode 0664", info.Mode(), err)
+	}
+}
+
 // A table of names that never ends, or never comes, is refused before it is read.
 func TestRenamesNotRegular(t *testing.T) {
 	pipe, large := filepath.Join(t.TempDir(), "pipe"), filepath.Join(t.TempDir(), "large")

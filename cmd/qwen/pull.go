@@ -23,17 +23,16 @@ package main
 // Reference: huggingface_hub file_download.py, _snapshot_download.py.
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"hash"
 	"io"
-	"io/fs"
 	"maps"
 	"net/http"
 	"net/url"
@@ -57,9 +56,21 @@ func setupPull(f *flag.FlagSet) func([]string) error {
 		if !isLocalName(*revision) {
 			return usageError(fmt.Sprintf("-revision %q, expected a branch, a tag or a commit", *revision))
 		}
+		if offline() {
+			dir, found := cached(args[0], *revision)
+			if !found {
+				return fmt.Errorf("%s: not in the Hugging Face cache %s, and HF_HUB_OFFLINE forbids to fetch it", args[0], hubCache())
+			}
+			fmt.Fprintln(stdout, dir)
+			return nil
+		}
+		p, err := newPuller(args[0], *revision)
+		if err != nil {
+			return err
+		}
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 		defer stop()
-		dir, err := newPuller(args[0], *revision).pull(ctx)
+		dir, err := p.pull(ctx)
 		if ctx.Err() != nil {
 			return exitStatus(exitInterrupted) // what has come so far stays
 		} else if err != nil {
@@ -79,6 +90,7 @@ type puller struct {
 	sleep           func(context.Context, time.Duration) error
 	openPart        func(name string) (partFile, error)
 	client          *http.Client
+	quiet           time.Duration // how long nothing may come on a connection
 }
 
 // A partFile is a blob that is being fetched.
@@ -88,54 +100,6 @@ type partFile interface {
 	Truncate(size int64) error
 	Sync() error
 }
-
-func newPuller(repo, revision string) *puller {
-	endpoint := os.Getenv("HF_ENDPOINT")
-	if endpoint == "" {
-		endpoint = "https://huggingface.co"
-	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.ResponseHeaderTimeout = time.Minute
-	return &puller{
-		repo: repo, revision: revision, cache: hubCache(), progress: newProgress(os.Stderr), sleep: sleep,
-		endpoint: strings.TrimRight(endpoint, "/"), token: strings.TrimSpace(os.Getenv("HF_TOKEN")),
-		openPart: func(name string) (partFile, error) { return os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666) },
-		client:   &http.Client{Transport: transport, CheckRedirect: checkRedirect},
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
-}
-
-// checkRedirect keeps the token from every host but the first. net/http itself
-// passes it on to subdomains, and to other ports of the same host.
-func checkRedirect(to *http.Request, via []*http.Request) error {
-	first := via[0].URL
-	if first.Scheme == "https" && to.URL.Scheme != "https" {
-		return redirectError("found a redirect from https to " + to.URL.Scheme + ", expected https")
-	}
-	if to.URL.Host != first.Host || to.URL.Scheme != first.Scheme {
-		to.Header.Del("Authorization")
-		if to.Method == http.MethodHead {
-			return http.ErrUseLastResponse // the hub's own answer says what the file is
-		}
-	}
-	if len(via) >= 10 {
-		return redirectError("found more than 10 redirects")
-	}
-	return nil
-}
-
-// A redirectError is not worth another attempt.
-type redirectError string
-
-func (e redirectError) Error() string { return string(e) }
 
 // folder is where the repository lies in the cache.
 func (p *puller) folder() string {
@@ -219,18 +183,16 @@ func (p *puller) shards(dir, etag string, all []string) (files []string, err err
 	if etag != "" {
 		name = filepath.Join(p.folder(), "blobs", etag)
 	}
-	data, err := os.ReadFile(name)
+	data, err := readFile(name, maxAnswer)
 	if err != nil {
 		return nil, err
 	}
-	var index struct {
-		WeightMap map[string]string `json:"weight_map"`
-	}
-	if err := json.Unmarshal(data, &index); err != nil || len(index.WeightMap) == 0 {
-		return nil, p.fault(indexFile, "found no weight_map, expected one from tensors to files")
+	var weightMap map[string]string
+	if err := readField(data, "weight_map", &weightMap); err != nil || len(weightMap) == 0 {
+		return nil, p.fault(indexFile, "%v, expected a weight_map from tensors to files", cmp.Or(err, errors.New("found none")))
 	}
 	names := map[string]bool{}
-	for _, file := range index.WeightMap {
+	for _, file := range weightMap {
 		if !isLocalName(file) || !slices.Contains(all, file) {
 			return nil, p.fault(indexFile, "found the file name %.60q, expected a file of the repository", file)
 		}
@@ -258,132 +220,6 @@ var (
 	etagForm   = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
 )
 
-// info asks for the commit that the revision stands for, and its files.
-func (p *puller) info(ctx context.Context) (commit string, files []string, err error) {
-	var answer struct {
-		SHA      string                       `json:"sha"`
-		Siblings []struct{ RFilename string } `json:"siblings"`
-	}
-	where := p.endpoint + "/api/models/" + p.repo + "/revision/" + url.PathEscape(p.revision)
-	err = p.try(ctx, "", func() error {
-		response, err := p.ask(ctx, http.MethodGet, where, 0)
-		if err != nil {
-			return err
-		}
-		defer response.Body.Close()
-		if response.StatusCode != http.StatusOK {
-			return p.refused("", response)
-		}
-		data, err := io.ReadAll(io.LimitReader(response.Body, 64<<20))
-		if err != nil {
-			return again(p.fault("", "the list of files: %s", brief(err)))
-		}
-		if err := json.Unmarshal(data, &answer); err != nil || !commitForm.MatchString(answer.SHA) {
-			return p.fault("", "found an answer without a commit, expected one of the hub (is HF_ENDPOINT right?)")
-		}
-		return nil
-	})
-	for _, s := range answer.Siblings {
-		files = append(files, s.RFilename)
-	}
-	return answer.SHA, files, err
-}
-
-// ask sends a request, from byte from of the file on.
-func (p *puller) ask(ctx context.Context, method, where string, from int64) (*http.Response, error) {
-	request, err := http.NewRequestWithContext(ctx, method, where, nil)
-	if err != nil {
-		return nil, p.fault("", "HF_ENDPOINT is not an address: %s", brief(err))
-	}
-	request.Header.Set("User-Agent", "qwen")
-	request.Header.Set("Accept-Encoding", "identity") // the size that counts is the file's
-	if p.token != "" {
-		request.Header.Set("Authorization", "Bearer "+p.token)
-	}
-	if from > 0 {
-		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", from))
-	}
-	response, err := p.client.Do(request)
-	if errors.As(err, new(redirectError)) {
-		return nil, p.fault("", "%s", brief(err))
-	} else if err != nil {
-		return nil, again(p.fault("", "%s", brief(err)))
-	}
-	return response, nil
-}
-
-// brief is an error of the network without the address, which may hold secrets.
-func brief(err error) string {
-	if e := (*url.Error)(nil); errors.As(err, &e) {
-		err = e.Err
-	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return "the connection was cut"
-	}
-	return err.Error()
-}
-
-// A temporary error may be gone at the next attempt.
-type temporary struct {
-	error
-	wait time.Duration // what the server asked for; 0 if nothing
-}
-
-func again(err error) error { return temporary{error: err} }
-
-func (t temporary) Unwrap() error { return t.error }
-
-// refused is the error for an answer that is not a success.
-func (p *puller) refused(file string, response *http.Response) error {
-	status := response.Status
-	switch code := response.StatusCode; {
-	case code == http.StatusUnauthorized || code == http.StatusForbidden:
-		return p.fault(file, "the hub says %s: expected a public repository, or HF_TOKEN of somebody who may read it", status)
-	case code == http.StatusNotFound:
-		return p.fault(file, "the hub says %s: expected a repository with revision %q", status, p.revision)
-	case code == http.StatusTooManyRequests || code >= 500:
-		return temporary{p.fault(file, "the hub says %s", status), retryAfter(response.Header.Get("Retry-After"))}
-	}
-	return p.fault(file, "the hub says %s, expected the file", status)
-}
-
-// retryAfter reads the header of that name: seconds, or a date.
-func retryAfter(s string) time.Duration {
-	if n, err := strconv.Atoi(s); err == nil && n >= 0 {
-		return time.Duration(min(n, 86400)) * time.Second
-	}
-	if at, err := http.ParseTime(s); err == nil {
-		return max(0, time.Until(at))
-	}
-	return 0
-}
-
-const (
-	attempts    = 6               // without a byte of progress
-	longestWait = 5 * time.Minute // that a server may ask for
-)
-
-// try calls do until it succeeds, fails for good, or has failed too often.
-func (p *puller) try(ctx context.Context, file string, do func() error) error {
-	for n := 1; ; n++ {
-		err := do()
-		var t temporary
-		if err == nil || ctx.Err() != nil || !errors.As(err, &t) {
-			return err
-		}
-		if t.wait > longestWait {
-			return fmt.Errorf("%w, and to come again in %v", t.error, t.wait.Round(time.Second))
-		} else if n == attempts {
-			return fmt.Errorf("%w (given up after %d attempts)", t.error, n)
-		}
-		wait := max(t.wait, time.Second<<(n-1))
-		p.progress.note("%v: again in %v", t.error, wait.Round(time.Second))
-		if err := p.sleep(ctx, wait); err != nil {
-			return err
-		}
-	}
-}
-
 // file makes sure that the blob of a file is in the cache and returns its name.
 func (p *puller) file(ctx context.Context, commit, name string) (etag string, err error) {
 	parts := strings.Split(name, "/")
@@ -404,6 +240,12 @@ func (p *puller) file(ctx context.Context, commit, name string) (etag string, er
 		etag, size, err = p.describe(name, commit, response)
 		return err
 	})
+	if err == nil && size < 0 {
+		err = p.try(ctx, name, func() (err error) { size, err = p.measure(ctx, name, where); return err })
+	}
+	if err == nil && name == indexFile && size > maxAnswer {
+		err = p.fault(name, "found %d bytes, expected at most %d", size, maxAnswer)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -425,7 +267,7 @@ func (p *puller) file(ctx context.Context, commit, name string) (etag string, er
 	return etag, os.Rename(blob+".incomplete", blob)
 }
 
-// describe reads what the hub says of a file: its hash and its size.
+// describe reads what the hub says of a file: its hash, and its size or -1.
 func (p *puller) describe(name, commit string, response *http.Response) (etag string, size int64, err error) {
 	h := response.Header
 	if found := h.Get("X-Repo-Commit"); found != commit {
@@ -443,10 +285,51 @@ func (p *puller) describe(name, commit string, response *http.Response) (etag st
 	if text == "" && response.StatusCode == http.StatusOK {
 		text = h.Get("Content-Length")
 	}
+	if text == "" {
+		return etag, -1, nil
+	}
 	if size, err = strconv.ParseInt(text, 10, 64); err != nil || size < 0 {
 		return "", 0, p.fault(name, "found size %.60q, expected a number of bytes", text)
 	}
 	return etag, size, nil
+}
+
+// measure asks for a file and returns its size, by counting if nothing else says it:
+// compressed on its way, a small file has none that a server knows beforehand.
+func (p *puller) measure(ctx context.Context, name, where string) (int64, error) {
+	response, err := p.ask(ctx, http.MethodGet, where, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return 0, p.refused(name, response)
+	}
+	if response.ContentLength >= 0 {
+		return response.ContentLength, nil
+	}
+	size, err := io.Copy(io.Discard, io.LimitReader(response.Body, maxAnswer+1))
+	if err != nil {
+		return 0, again(p.fault(name, "%s", brief(err)))
+	}
+	if size > maxAnswer {
+		return 0, p.fault(name, "found no size, expected one for a file of more than %d bytes", maxAnswer)
+	}
+	return size, nil
+}
+
+// openPart opens what has come of a blob. Others may write to a cache that is shared:
+// only a regular file is filled, and none that a link leads to.
+func openPart(name string) (partFile, error) {
+	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|openPlainly|notALink, 0o666)
+	if err != nil {
+		return nil, fmt.Errorf("%s: cannot be opened: %s, expected a regular file", name, reason(err))
+	}
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		file.Close()
+		return nil, fmt.Errorf("%s: found no regular file, expected one", name)
+	}
+	return file, nil
 }
 
 // lock waits until no other program fetches the blob.
@@ -455,10 +338,11 @@ func (p *puller) lock(ctx context.Context, etag string) (unlock func(), err erro
 	if err := os.MkdirAll(filepath.Dir(name), 0o777); err != nil {
 		return nil, err
 	}
-	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o664)
+	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|openPlainly, 0o664)
 	if err != nil {
 		return nil, err
 	}
+	file.Chmod(0o664) // as Python's, whatever the umask: who shares the cache waits too. Only the owner can
 	for waited := false; ; waited = true {
 		held, err := tryLock(file)
 		if err != nil {
@@ -521,6 +405,7 @@ type download struct {
 	file              partFile
 	at, size          int64     // how much has come, of how much
 	sum               hash.Hash // of what has come
+	restarted         bool      // because the server could not go on from there
 }
 
 // resume reads what an earlier download has left.
@@ -571,36 +456,20 @@ func (d *download) run(ctx context.Context) error {
 
 // once makes one request and writes what comes.
 func (d *download) once(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	response, err := d.ask(ctx, http.MethodGet, d.where, d.at)
 	if err != nil {
 		return err
 	}
 	defer response.Body.Close()
-	switch response.StatusCode {
-	case http.StatusOK: // all of it, whether asked for or not
-		if d.at > 0 {
-			if err := d.restart(); err != nil {
-				return err
-			}
-		}
-	case http.StatusPartialContent:
-		if want := fmt.Sprintf("bytes %d-", d.at); !strings.HasPrefix(response.Header.Get("Content-Range"), want) {
-			return d.fault(d.name, "found Content-Range %.60q, expected %s", response.Header.Get("Content-Range"), want)
-		}
-	default:
-		return d.refused(d.name, response)
+	if goes, err := d.goesOn(response); !goes {
+		return err
 	}
 	if _, err := d.file.Seek(d.at, io.SeekStart); err != nil {
 		return err
 	}
-	quiet := time.AfterFunc(time.Minute, cancel) // a connection on which nothing comes is cut
-	defer quiet.Stop()
 	buffer := make([]byte, 1<<17)
 	for {
 		n, err := response.Body.Read(buffer)
-		quiet.Reset(time.Minute)
 		if int64(n) > d.size-d.at {
 			return d.fault(d.name, "found more than the %d bytes that the hub has announced", d.size)
 		}
@@ -621,15 +490,42 @@ func (d *download) once(ctx context.Context) error {
 	}
 }
 
+// goesOn says whether the answer is the file from where the download is. If it is all
+// of the file, the download is put there. A server that cannot go on from the middle,
+// because what is there has changed, perhaps, is asked for all of it, once.
+func (d *download) goesOn(response *http.Response) (bool, error) {
+	var err error
+	switch part := response.Header.Get("Content-Range"); response.StatusCode {
+	case http.StatusOK:
+		if d.at > 0 {
+			err = d.restart()
+		}
+		return err == nil, err
+	case http.StatusPartialContent:
+		want := fmt.Sprintf("bytes %d-", d.at)
+		if strings.HasPrefix(part, want) {
+			return true, nil
+		}
+		err = d.fault(d.name, "found Content-Range %.60q, expected %s", part, want)
+	case http.StatusRequestedRangeNotSatisfiable:
+		err = d.fault(d.name, "the hub says %s, expected the file from byte %d on", response.Status, d.at)
+	default:
+		return false, d.refused(d.name, response)
+	}
+	if d.at == 0 || d.restarted {
+		return false, err
+	}
+	d.restarted = true
+	d.progress.note("%v: from the start", err)
+	return false, d.restart()
+}
+
 // writeProblem is an error of writing without the file's name.
 func writeProblem(err error) string {
 	if errors.Is(err, syscall.ENOSPC) {
 		return "the disk is full; what has come stays, and the next pull goes on from there"
 	}
-	if e := (*fs.PathError)(nil); errors.As(err, &e) {
-		err = e.Err
-	}
-	return err.Error()
+	return reason(err)
 }
 
 // link makes the snapshot: a folder of links to blobs, under its own name only
@@ -713,53 +609,3 @@ func replaceFile(name, text string) error {
 	}
 	return os.Rename(temp.Name(), name)
 }
-
-// progress says how far a pull is: a bar on a terminal, else a line a file.
-type progress struct {
-	out      io.Writer
-	terminal bool
-	drawn    bool      // the bar is on the last line
-	last     time.Time // when it was drawn
-}
-
-func newProgress(out *os.File) *progress {
-	info, err := out.Stat()
-	return &progress{out: out, terminal: err == nil && info.Mode()&fs.ModeCharDevice != 0}
-}
-
-// show draws the bar, ten times a second at most.
-func (p *progress) show(name string, at, size int64) {
-	if !p.terminal || size <= 0 || time.Since(p.last) < 100*time.Millisecond && at < size {
-		return
-	}
-	const width = 30
-	full := int(width * at / size)
-	fmt.Fprintf(p.out, "\r\x1b[K%-28.28s [%s%s] %3d%% of %s", name, strings.Repeat("=", full), strings.Repeat(" ", width-full), 100*at/size, megabytes(size))
-	p.last, p.drawn = time.Now(), true
-}
-
-// note writes a line.
-func (p *progress) note(format string, args ...any) {
-	p.end()
-	fmt.Fprintln(p.out, oneLine(fmt.Sprintf(format, args...)))
-}
-
-// done says that a file is there.
-func (p *progress) done(name string, size int64) {
-	p.show(name, size, size)
-	if p.terminal {
-		p.end()
-	} else {
-		p.note("%s %s", name, megabytes(size))
-	}
-}
-
-// end leaves the bar's line.
-func (p *progress) end() {
-	if p.drawn {
-		fmt.Fprintln(p.out)
-		p.drawn = false
-	}
-}
-
-func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"net/http"
@@ -128,7 +129,10 @@ func sendBlob(w http.ResponseWriter, r *http.Request, text string) {
 
 // puller returns one for the hub and a new cache, that never really waits.
 func (h *hub) puller(cache string) *puller {
-	p := newPuller("Org/Tiny", "main")
+	p, err := newPuller("Org/Tiny", "main")
+	if err != nil {
+		h.t.Fatal(err)
+	}
 	p.endpoint, p.token, p.cache = h.server.URL, h.token, cache
 	p.progress = &progress{out: &bytes.Buffer{}}
 	p.sleep = func(ctx context.Context, d time.Duration) error { return ctx.Err() }
@@ -253,9 +257,6 @@ func TestPullRevision(t *testing.T) {
 			t.Error("findModel found main, which was not fetched")
 		}
 	}
-	if !strings.Contains(newPuller("a/b", "refs/pr/7").revision, "/") {
-		t.Error("revision")
-	}
 }
 
 // broken tests that a pull that has failed has left nothing that looks whole.
@@ -311,15 +312,51 @@ func TestPullRefused(t *testing.T) {
 		edit  func(h *hub)
 		words []string
 	}{
-		"401":                     {status(401), []string{"Org/Tiny", "401", "HF_TOKEN"}},
-		"403":                     {status(403), []string{"Org/Tiny", "403", "HF_TOKEN"}},
-		"404":                     {status(404), []string{"Org/Tiny", "404", `revision "main"`}},
-		"400":                     {status(400), []string{"Org/Tiny", "400"}},
-		"500 for ever":            {status(500), []string{"Org/Tiny", "500", "6 attempts"}},
-		"404 of a file":           {onFile("config.json", func(w http.ResponseWriter, r *http.Request) bool { http.NotFound(w, r); return true }), []string{"Org/Tiny/config.json", "404"}},
-		"not JSON":                {info("<html>"), []string{"HF_ENDPOINT"}},
-		"no commit":               {info(`{"siblings":[]}`), []string{"commit"}},
-		"a commit that is a path": {info(`{"sha":"../../../../../../tmp/x","siblings":[]}`), []string{"commit"}},
+		"401":                      {status(401), []string{"Org/Tiny", "401", "HF_TOKEN"}},
+		"403":                      {status(403), []string{"Org/Tiny", "403", "HF_TOKEN"}},
+		"404":                      {status(404), []string{"Org/Tiny", "404", `revision "main"`}},
+		"400":                      {status(400), []string{"Org/Tiny", "400"}},
+		"500 for ever":             {status(500), []string{"Org/Tiny", "500", "6 attempts"}},
+		"404 of a file":            {onFile("config.json", func(w http.ResponseWriter, r *http.Request) bool { http.NotFound(w, r); return true }), []string{"Org/Tiny/config.json", "404"}},
+		"not JSON":                 {info("<html>"), []string{"HF_ENDPOINT"}},
+		"no commit":                {info(`{"siblings":[]}`), []string{"commit"}},
+		"a commit that is a path":  {info(`{"sha":"../../../../../../tmp/x","siblings":[]}`), []string{"commit"}},
+		"a commit of another case": {info(`{"SHA":"` + testCommit + `","siblings":[]}`), []string{"commit"}},
+		"two commits":              {info(`{"sha":"` + testCommit + `","sha":"` + testCommit + `","siblings":[]}`), []string{"commit"}},
+		"no list of files":         {info(`{"sha":"` + testCommit + `","siblings":null}`), []string{"list of files", "found no siblings"}},
+		"a file without a name":    {info(`{"sha":"` + testCommit + `","siblings":[{"rfilename":"a"},{"Rfilename":"b"}]}`), []string{"siblings[1]", "rfilename"}},
+		"a name that is a number":  {info(`{"sha":"` + testCommit + `","siblings":[{"rfilename":7}]}`), []string{"siblings[0]", "rfilename"}},
+		"an answer without end": {func(h *hub) {
+			h.override = func(w http.ResponseWriter, r *http.Request) bool {
+				for piece := make([]byte, 1<<20); ; {
+					if _, err := w.Write(piece); err != nil {
+						return true
+					}
+				}
+			}
+		}, []string{"list of files", "more than 67108864 bytes"}},
+		"an index that is too large": {func(h *hub) {
+			delete(h.files, weightsFile)
+			h.files[indexFile] = "{}"
+			header(indexFile, "X-Linked-Size", "67108865")(h)
+		}, []string{indexFile, "67108865 bytes", "at most 67108864"}},
+		"a redirect to another scheme": {func(h *hub) {
+			h.override = func(w http.ResponseWriter, r *http.Request) bool {
+				http.Redirect(w, r, "ftp://127.0.0.1/x", http.StatusFound)
+				return true
+			}
+		}, []string{"redirect from http to ftp"}},
+		"416 for ever": {func(h *hub) {
+			h.blob = func(w http.ResponseWriter, r *http.Request, text string) {
+				if r.Header.Get("Range") == "" && len(text) > 50_000 {
+					cut(w, text, 20_000)
+				} else if r.Header.Get("Range") != "" {
+					w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+				} else {
+					sendBlob(w, r, text)
+				}
+			}
+		}, []string{weightsFile, "416"}},
 		"no config":               {func(h *hub) { delete(h.files, "config.json") }, []string{"config.json"}},
 		"no weights":              {func(h *hub) { delete(h.files, weightsFile) }, []string{weightsFile, indexFile}},
 		"another commit":          {header("config.json", "X-Repo-Commit", strings.Repeat("b", 40)), []string{"config.json", "X-Repo-Commit"}},
@@ -477,6 +514,87 @@ func TestPullResumes(t *testing.T) {
 				sendBlob(w, r, text)
 			}
 		}, "bytes=54000-"},
+		"from a server that cannot go on": {func(h *hub, p *puller) {
+			leave(weights[:30_000])(h, p)
+			h.blob = func(w http.ResponseWriter, r *http.Request, text string) {
+				if r.Header.Get("Range") != "" {
+					w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+					return
+				}
+				sendBlob(w, r, text)
+			}
+		}, "bytes=30000-"},
+		"from a server that goes on elsewhere": {func(h *hub, p *puller) {
+			leave(weights[:30_000])(h, p)
+			h.blob = func(w http.ResponseWriter, r *http.Request, text string) {
+				if r.Header.Get("Range") != "" {
+					w.Header().Set("Content-Range", fmt.Sprintf("bytes 7-%d/%d", len(text)-1, len(text)))
+					w.WriteHeader(http.StatusPartialContent)
+					return
+				}
+				sendBlob(w, r, text)
+			}
+		}, "bytes=30000-"},
+		"after silence in an answer": {func(h *hub, p *puller) {
+			p.quiet = 50 * time.Millisecond
+			var served atomic.Int64
+			h.override = func(w http.ResponseWriter, r *http.Request) bool {
+				if served.Add(1) > 2 {
+					return false
+				}
+				fmt.Fprint(w, "{")
+				w.(http.Flusher).Flush()
+				<-r.Context().Done()
+				return true
+			}
+		}, ""},
+		"after silence in a file": {func(h *hub, p *puller) {
+			p.quiet = 50 * time.Millisecond
+			h.blob = func(w http.ResponseWriter, r *http.Request, text string) {
+				if r.Header.Get("Range") == "" && len(text) > 50_000 {
+					w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+					io.WriteString(w, text[:20_000])
+					w.(http.Flusher).Flush()
+					<-r.Context().Done()
+					return
+				}
+				sendBlob(w, r, text)
+			}
+		}, "bytes=20000-"},
+		"without a length": {func(h *hub, p *puller) {
+			h.blob = func(w http.ResponseWriter, r *http.Request, text string) {
+				w.(http.Flusher).Flush()
+				if r.Method != http.MethodHead {
+					fmt.Fprint(w, text)
+				}
+			}
+		}, "GET /Org/Tiny/resolve/" + testCommit + "/config.json"},
+		"by redirects on the same server": {func(h *hub, p *puller) {
+			h.token, p.token = "hf_secret", "hf_secret"
+			p.endpoint += "/old"
+			h.override = func(w http.ResponseWriter, r *http.Request) bool {
+				path, old := strings.CutPrefix(r.URL.Path, "/old")
+				if old {
+					w.Header().Set("Location", path)
+					w.WriteHeader(http.StatusTemporaryRedirect)
+				}
+				return old
+			}
+		}, "HEAD /old/Org/Tiny/resolve/"},
+		"after 408": {failures(2, func(w http.ResponseWriter) { http.Error(w, "", 408) }), ""},
+		"after 429 with a rate": {func(h *hub, p *puller) {
+			failures(2, func(w http.ResponseWriter) {
+				w.Header().Set("RateLimit", `"api";r=0;t=23`)
+				w.Header().Set("Retry-After", "5")
+				http.Error(w, "", 429)
+			})(h, p)
+			p.sleep = func(ctx context.Context, d time.Duration) error {
+				if d != 23*time.Second {
+					t.Errorf("waited %v, expected 23s", d)
+				}
+				return nil
+			}
+		}, ""},
 		"after errors of the server":  {failures(4, func(w http.ResponseWriter) { http.Error(w, "", 503) }), ""},
 		"after cuts before an answer": {failures(3, func(w http.ResponseWriter) { panic(http.ErrAbortHandler) }), ""},
 		"after 429 with a time": {func(h *hub, p *puller) {
@@ -635,7 +753,7 @@ func TestPullDowngrade(t *testing.T) {
 	defer plain.Close()
 	server := httptest.NewTLSServer(http.RedirectHandler(plain.URL, http.StatusFound))
 	defer server.Close()
-	p := (&hub{server: server, token: "hf_secret"}).puller(t.TempDir())
+	p := (&hub{t: t, server: server, token: "hf_secret"}).puller(t.TempDir())
 	p.client.Transport = server.Client().Transport
 	if _, err := p.pull(t.Context()); err == nil || !strings.Contains(err.Error(), "https") {
 		t.Errorf("%v, expected that https is wanted", err)
@@ -653,5 +771,89 @@ func TestProgress(t *testing.T) {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%q lacks %q", b.String(), want)
 		}
+	}
+}
+
+// TestPullSettings reads the environment as huggingface_hub does.
+func TestPullSettings(t *testing.T) {
+	home := t.TempDir()
+	write := func(name, text string) string {
+		name = filepath.Join(home, name)
+		if err := os.WriteFile(name, []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	write("token", "hf_home\n")
+	other := write("other", " hf_other\r\n")
+	for _, test := range []struct {
+		env  string
+		want string // the token, or a word of the error
+	}{
+		{"HF_TOKEN=hf_a HUGGING_FACE_HUB_TOKEN=hf_b", "hf_a"},
+		{"HUGGING_FACE_HUB_TOKEN=hf_b", "hf_b"},
+		{"", "hf_home"},
+		{"HF_TOKEN_PATH=" + other, "hf_other"},
+		{"HF_TOKEN_PATH=" + other + " HF_HUB_DISABLE_IMPLICIT_TOKEN=true", ""},
+		{"HF_TOKEN_PATH=" + filepath.Join(home, "none"), ""},
+		{"HF_TOKEN_PATH=" + home, home + ": found no regular file"},
+		{"HF_TOKEN=a\x01b", "HF_TOKEN: found a character"},
+		{"HF_TOKEN=ä", "HF_TOKEN: found a character"},
+		{"HF_ENDPOINT=ftp://127.0.0.1", "HF_ENDPOINT: "},
+		{"HF_ENDPOINT=127.0.0.1", "HF_ENDPOINT: "},
+		{"HF_ENDPOINT=https://", "HF_ENDPOINT: "},
+	} {
+		t.Run("", func(t *testing.T) {
+			for _, name := range []string{"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HUB_DISABLE_IMPLICIT_TOKEN", "HF_ENDPOINT"} {
+				t.Setenv(name, "")
+			}
+			t.Setenv("HF_HOME", home)
+			for setting := range strings.FieldsSeq(test.env) {
+				name, value, _ := strings.Cut(setting, "=")
+				t.Setenv(name, value)
+			}
+			p, err := newPuller("Org/Tiny", "main")
+			if err != nil && (!strings.Contains(test.want, ": ") || !strings.HasPrefix(err.Error(), test.want)) || err == nil && p.token != test.want {
+				t.Errorf("%q: %v, %v, expected %q", test.env, p, err, test.want)
+			}
+		})
+	}
+}
+
+// TestPullNoFolder has a file where the cache should be.
+func TestPullNoFolder(t *testing.T) {
+	h, file := newHub(t, checkpointFiles(t, wholeModel)), filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("HF_HUB_CACHE", file)
+	t.Setenv("HF_ENDPOINT", h.server.URL)
+	if _, stderr, status := do(t, "", "pull", "Org/Tiny"); status != 1 || !strings.Contains(stderr, "qwen: "+file+": mkdir: ") {
+		t.Errorf("status %d, %q", status, stderr)
+	}
+}
+
+// TestPullOffline asks nobody: what is in the cache is found, what is not is an error.
+func TestPullOffline(t *testing.T) {
+	h, cache := newHub(t, checkpointFiles(t, wholeModel)), t.TempDir()
+	dir, err := h.puller(cache).pull(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.requests = nil
+	t.Setenv("HF_HUB_CACHE", cache)
+	t.Setenv("HF_ENDPOINT", h.server.URL)
+	for _, name := range []string{"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"} {
+		t.Setenv(name, "yes")
+		if stdout, stderr, status := do(t, "", "pull", "Org/Tiny"); stdout != dir+"\n" || status != 0 {
+			t.Errorf("%s: status %d, %q, %q, expected %s", name, status, stdout, stderr, dir)
+		}
+		if _, stderr, status := do(t, "", "pull", "Org/Tiny", "-revision", "v1"); status != 1 || !strings.HasPrefix(stderr, "qwen: Org/Tiny: ") || !strings.Contains(stderr, "HF_HUB_OFFLINE") {
+			t.Errorf("%s: status %d, %q", name, status, stderr)
+		}
+		t.Setenv(name, "")
+	}
+	if len(h.requests) > 0 {
+		t.Errorf("asked: %q", h.requests)
 	}
 }
