@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 
 	"github.com/bc1a8f18/qwen"
 )
@@ -77,7 +78,10 @@ func printReport(report *qwen.Report, asJSON bool) (err error) {
 	if asJSON {
 		err = printJSON(report)
 	} else {
-		_, err = io.WriteString(stdout, report.String())
+		for line := range strings.Lines(report.String()) {
+			fmt.Fprintln(stdout, printable(strings.TrimSuffix(line, "\n")))
+		}
+		err = stdout.err
 	}
 	if err == nil && report.Verdict != "match" {
 		return exitStatus(exitDiffers)
