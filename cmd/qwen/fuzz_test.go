@@ -24,12 +24,8 @@ func FuzzInput(f *testing.F) {
 			}
 		}
 		for _, c := range all {
-			var messages []qwen.Message
-			for _, m := range c.Messages {
-				messages = append(messages, qwen.Message{Role: m.Role, Content: m.Content, Reasoning: m.Reasoning})
-			}
 			for _, template := range []qwen.Template{qwen.TemplateQwen2, qwen.TemplateQwen25, qwen.TemplateQwen3} {
-				text, err := template.Render(messages, qwen.RenderOptions{AddGenerationPrompt: c.AddGenerationPrompt, Thinking: c.EnableThinking})
+				text, err := template.Render(c.Messages, qwen.RenderOptions{AddGenerationPrompt: c.AddGenerationPrompt, Thinking: c.EnableThinking})
 				if err == nil && c.AddGenerationPrompt && !strings.Contains(text, "<|im_start|>assistant\n") {
 					t.Fatalf("%s: %q has no turn for the answer", template, text)
 				}

@@ -103,13 +103,9 @@ func tokenizeJSON(t *qwen.Tokenizer, input []byte, decode bool) error {
 }
 
 type conversation struct {
-	Messages []struct {
-		Role      string `json:"role"`
-		Content   string `json:"content"`
-		Reasoning string `json:"reasoning_content"`
-	} `json:"messages"`
-	AddGenerationPrompt bool  `json:"add_generation_prompt"`
-	EnableThinking      *bool `json:"enable_thinking"`
+	Messages            []qwen.Message `json:"messages"`
+	AddGenerationPrompt bool           `json:"add_generation_prompt"`
+	EnableThinking      *bool          `json:"enable_thinking"`
 }
 
 func setupRender(f *flag.FlagSet) func([]string) error {
@@ -141,11 +137,7 @@ func setupRender(f *flag.FlagSet) func([]string) error {
 		}
 		out := []string{}
 		for i, c := range all {
-			var messages []qwen.Message
-			for _, m := range c.Messages {
-				messages = append(messages, qwen.Message{Role: m.Role, Content: m.Content, Reasoning: m.Reasoning})
-			}
-			text, err := t.Render(messages, qwen.RenderOptions{AddGenerationPrompt: c.AddGenerationPrompt, Thinking: c.EnableThinking})
+			text, err := t.Render(c.Messages, qwen.RenderOptions{AddGenerationPrompt: c.AddGenerationPrompt, Thinking: c.EnableThinking})
 			if err != nil {
 				return fmt.Errorf("stdin: conversation %d: %w", i, err)
 			}
