@@ -10,4 +10,6 @@ require (
 	golang.org/x/text v0.43.0 // indirect
 )
 
+// Built with the package that lies beside it. A program of your own has no such line:
+// there, go get github.com/bc1a8f18/qwen writes a version above.
 replace github.com/bc1a8f18/qwen => ../..

@@ -7,9 +7,11 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"io"
 	"log"
+	"math/rand/v2"
 	"net/http"
 
 	"github.com/bc1a8f18/qwen"
@@ -45,14 +47,21 @@ func handler(m *qwen.Model) http.Handler {
 			http.Error(w, "expected a question: /ask?q=…", http.StatusBadRequest)
 			return
 		}
+		o := qwen.Options{MaxTokens: maxTokens, Sampling: m.Config.Sampling}
+		o.Sampling.Seed = rand.Uint64() // or all answers to a question were the same
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		flush := http.NewResponseController(w)
-		ask := []qwen.Message{{Role: "user", Content: question}}
-		for token, err := range m.Chat(r.Context(), ask, qwen.Options{MaxTokens: maxTokens, Sampling: m.Config.Sampling}) {
+		begun := false // the status is sent with the first token
+		for token, err := range m.Chat(r.Context(), []qwen.Message{{Role: "user", Content: question}}, o) {
 			if err != nil {
-				log.Printf("%q: %v", question, err) // the context's error if the client went away
+				log.Printf("%.100q: %v", question, err) // the context's error if the client went away
+				if !begun {
+					status := statusOf(err)
+					http.Error(w, http.StatusText(status), status)
+				}
 				return
 			}
+			begun = true
 			if _, err := io.WriteString(w, token.Text); err != nil {
 				return
 			}
@@ -60,4 +69,12 @@ func handler(m *qwen.Model) http.Handler {
 		}
 	})
 	return mux
+}
+
+// statusOf says to a client whose fault an error is.
+func statusOf(err error) int {
+	if errors.Is(err, qwen.ErrContextFull) {
+		return http.StatusRequestEntityTooLarge
+	}
+	return http.StatusInternalServerError
 }

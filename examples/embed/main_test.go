@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -90,5 +91,59 @@ func TestNoQuestion(t *testing.T) {
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusBadRequest {
 		t.Errorf("status %s, want 400", response.Status)
+	}
+}
+
+// What goes wrong before the first token is a status, not an empty answer.
+func TestErrorStatus(t *testing.T) {
+	m, err := qwen.LoadFS(tiny.FS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(handler(m))
+	defer server.Close()
+	for _, test := range []struct {
+		question string
+		close    bool
+		status   int
+	}{
+		{"What is RoPE?", false, http.StatusOK},
+		{strings.Repeat("word ", 5000), false, http.StatusRequestEntityTooLarge},
+		{"What is RoPE?", true, http.StatusInternalServerError},
+	} {
+		if test.close {
+			m.Close()
+		}
+		response, err := http.Get(server.URL + "/ask?q=" + url.QueryEscape(test.question))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != test.status {
+			t.Errorf("%.20s: status %s, expected %d", test.question, response.Status, test.status)
+		}
+	}
+}
+
+// Requests draw each for itself.
+func TestSeeds(t *testing.T) {
+	m, err := qwen.LoadFS(tiny.FS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	m.Config.Sampling.Temperature = 3
+	server := httptest.NewServer(handler(m))
+	defer server.Close()
+	answers := map[string]bool{}
+	for range 5 {
+		answer, _, err := ask(t.Context(), server.URL, "What is RoPE?")
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers[answer] = true
+	}
+	if len(answers) < 2 {
+		t.Errorf("five times %v", answers)
 	}
 }
