@@ -461,3 +461,23 @@ func TestReadingSplit(t *testing.T) {
 		}
 	}
 }
+
+// The verdicts that are quoted name the line of the declaration.
+func TestReadingVerdict(t *testing.T) {
+	quoted := regexp.MustCompile(`FIRST BROKEN: (\w+) \((\w+\.\w+:\d+)\)`)
+	for _, file := range []string{"README.md", "DEBUGGING.md", "CONTRIBUTING.md", "verdict_test.go"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := quoted.FindAllSubmatch(text, -1)
+		for _, q := range all {
+			if at := declaration(string(q[1])); at != string(q[2]) {
+				t.Errorf("%s: %s, expected %s", file, q[0], at)
+			}
+		}
+		if len(all) == 0 && file == "README.md" {
+			t.Errorf("%s quotes no verdict", file)
+		}
+	}
+}
