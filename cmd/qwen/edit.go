@@ -28,6 +28,10 @@ type editor struct {
 	top   int    // the first row of the text that is shown: a long text does not fit on the screen
 	drawn int    // rows on the screen
 	row   int    // the one of them that the cursor was put into
+
+	columns int   // of the terminal, when it was drawn
+	cells   []int // how many of them each row took
+	column  int   // where the cursor was put
 }
 
 // errInterrupted says that Ctrl-C was pressed.
@@ -38,7 +42,7 @@ const prompt, indent = "> ", "  "
 // read lets the user write a message. It returns io.EOF for Ctrl-D on an empty
 // line and errInterrupted for Ctrl-C.
 func (e *editor) read() (string, error) {
-	e.text, e.at, e.top, e.drawn, e.row, e.past = nil, 0, 0, 0, 0, len(e.history)
+	e.text, e.at, e.top, e.drawn, e.row, e.cells, e.past = nil, 0, 0, 0, 0, nil, len(e.history)
 	for {
 		if e.in.Buffered() == 0 { // what comes all at once is drawn once
 			e.draw()
@@ -109,7 +113,7 @@ func (e *editor) press(key string) (done bool, err error) {
 		e.remove(e.wordStart(), e.at)
 	case "ctrl-l":
 		fmt.Fprint(e.out, "\x1b[H\x1b[2J")
-		e.drawn, e.row = 0, 0
+		e.drawn, e.row, e.cells = 0, 0, nil
 	case "up":
 		e.show(e.past - 1)
 	case "down":
@@ -184,8 +188,9 @@ func (e *editor) show(i int) {
 // cursor: what has scrolled off the top could never be drawn over again.
 func (e *editor) draw() {
 	columns, height := e.size()
-	rows, row, column := e.layout(max(columns, 10))
-	height = max(height, 1)
+	columns, height = max(columns, 10), max(height, 1)
+	e.resize(columns)
+	rows, row, column := e.layout(columns)
 	e.top = min(max(e.top, row-height+1), row, max(len(rows)-height, 0))
 	e.write(rows[e.top:min(e.top+height, len(rows))], row-e.top, column)
 }
@@ -193,9 +198,28 @@ func (e *editor) draw() {
 // leave shows all of the text, for who scrolls back, and moves below it.
 func (e *editor) leave() {
 	columns, _ := e.size()
-	rows, _, _ := e.layout(max(columns, 10))
+	columns = max(columns, 10)
+	e.resize(columns)
+	rows, _, _ := e.layout(columns)
 	e.write(rows, len(rows)-1, 0)
 	io.WriteString(e.out, "\r\n")
+}
+
+// resize counts what is on the screen in rows of its new width: a terminal that has
+// become narrower breaks each row anew, and one that has become wider joins none.
+func (e *editor) resize(columns int) {
+	if columns < e.columns {
+		rows := func(cells int) int { return max(1, (cells+columns-1)/columns) }
+		drawn, row := 0, e.column/columns
+		for i, cells := range e.cells {
+			if i < e.row {
+				row += rows(cells)
+			}
+			drawn += rows(cells)
+		}
+		e.drawn, e.row = drawn, row
+	}
+	e.columns = columns
 }
 
 // layout breaks prompt and text into rows of the screen, and returns where the
@@ -241,6 +265,7 @@ func (e *editor) write(rows []string, cursorRow, cursorColumn int) {
 	if e.row > 0 {
 		fmt.Fprintf(&s, "\x1b[%dA", e.row)
 	}
+	e.cells = e.cells[:0]
 	for i, row := range rows {
 		clear := "\x1b[K"
 		if i == len(rows)-1 && len(rows) < e.drawn {
@@ -250,6 +275,11 @@ func (e *editor) write(rows []string, cursorRow, cursorColumn int) {
 			s.WriteString("\r\n")
 		}
 		s.WriteString("\r" + clear + row)
+		cells := 0
+		for _, r := range row {
+			cells += cellsOf(r)
+		}
+		e.cells = append(e.cells, cells)
 	}
 	if up := len(rows) - 1 - cursorRow; up > 0 {
 		fmt.Fprintf(&s, "\x1b[%dA", up)
@@ -258,7 +288,7 @@ func (e *editor) write(rows []string, cursorRow, cursorColumn int) {
 	if cursorColumn > 0 { // 0 would move by one as well
 		fmt.Fprintf(&s, "\x1b[%dC", cursorColumn)
 	}
-	e.drawn, e.row = len(rows), cursorRow
+	e.drawn, e.row, e.column = len(rows), cursorRow, cursorColumn
 	io.WriteString(e.out, s.String())
 }
 

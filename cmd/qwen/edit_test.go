@@ -161,6 +161,43 @@ func TestEditorTallText(t *testing.T) {
 	}
 }
 
+// A terminal that becomes narrower, and wider again, while somebody writes: the text is
+// there once. (Each change of width had left a copy of it behind.)
+func TestEditorResize(t *testing.T) {
+	for _, at := range []int{50, 30, 12, 0} {
+		columns := 30
+		s := &screen{height: 24, lines: make([][]rune, 1)}
+		e := &editor{out: s, size: func() (int, int) { return columns, s.height }}
+		e.insert(strings.Repeat("0123456789", 5))
+		e.at = at
+		e.draw()
+		for _, columns = range []int{16, 10, 40, 16, 80} {
+			s.narrow(columns)
+			e.draw()
+		}
+		e.leave()
+		if want := prompt + string(e.text) + "\n"; s.text() != want {
+			t.Errorf("cursor at %d: the terminal shows\n%s\nexpected\n%s", at, s.text(), want)
+		}
+	}
+}
+
+// narrow breaks each line of the screen anew, as a terminal does.
+func (s *screen) narrow(columns int) {
+	var lines [][]rune
+	row, column := 0, s.column
+	for i, line := range s.lines {
+		if i == s.row {
+			row, column = len(lines)+s.column/columns, s.column%columns
+		}
+		for len(line) > columns {
+			lines, line = append(lines, line[:columns:columns]), line[columns:]
+		}
+		lines = append(lines, line)
+	}
+	s.lines, s.row, s.column = lines, row, column
+}
+
 // Without a terminal: nothing but answers on stdout, no colours, no keys.
 func TestChatWithoutTerminal(t *testing.T) {
 	stdout, stderr, status := do(t, "What does RMSNorm do?\n/reset\n/nothing\n\nWhat does\\\nRMSNorm do?", "chat", "-temp", "0")

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -757,6 +758,27 @@ func TestPullDowngrade(t *testing.T) {
 	p.client.Transport = server.Client().Transport
 	if _, err := p.pull(t.Context()); err == nil || !strings.Contains(err.Error(), "https") {
 		t.Errorf("%v, expected that https is wanted", err)
+	}
+}
+
+// The token goes to the same server, however its address is written, and to no other.
+func TestOrigin(t *testing.T) {
+	parse := func(s string) *url.URL {
+		u, err := url.Parse(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	for _, same := range []string{"https://hub.example/", "https://HUB.example:443/a?b", "https://user@hub.example"} {
+		if origin(parse(same)) != origin(parse("https://hub.example/x")) {
+			t.Errorf("%s is another server", same)
+		}
+	}
+	for _, other := range []string{"http://hub.example/x", "https://hub.example:80/x", "https://a.hub.example/x", "https://hub.example.org/x"} {
+		if origin(parse(other)) == origin(parse("https://hub.example/x")) {
+			t.Errorf("%s is the same server", other)
+		}
 	}
 }
 
