@@ -73,7 +73,7 @@ func findModel(name string) (string, error) {
 func cached(repo, revision string) (dir string, found bool) {
 	folder := filepath.Join(hubCache(), "models--"+strings.ReplaceAll(repo, "/", "--"))
 	commit := revision
-	if ref, err := os.ReadFile(filepath.Join(folder, "refs", filepath.FromSlash(revision))); err == nil {
+	if ref, err := readFile(filepath.Join(folder, "refs", filepath.FromSlash(revision)), 1<<10); err == nil {
 		commit = strings.TrimSpace(string(ref))
 	}
 	dir = filepath.Join(folder, "snapshots", commit)

@@ -227,25 +227,7 @@ func (p *puller) file(ctx context.Context, commit, name string) (etag string, er
 		parts[i] = url.PathEscape(parts[i])
 	}
 	where := p.endpoint + "/" + p.repo + "/resolve/" + commit + "/" + strings.Join(parts, "/")
-	size := int64(-1)
-	err = p.try(ctx, name, func() error {
-		response, err := p.ask(ctx, http.MethodHead, where, 0)
-		if err != nil {
-			return err
-		}
-		response.Body.Close()
-		if response.StatusCode >= 400 {
-			return p.refused(name, response)
-		}
-		etag, size, err = p.describe(name, commit, response)
-		return err
-	})
-	if err == nil && size < 0 {
-		err = p.try(ctx, name, func() (err error) { size, err = p.measure(ctx, name, where); return err })
-	}
-	if err == nil && name == indexFile && size > maxAnswer {
-		err = p.fault(name, "found %d bytes, expected at most %d", size, maxAnswer)
-	}
+	etag, size, err := p.look(ctx, commit, name, where)
 	if err != nil {
 		return "", err
 	}
@@ -265,6 +247,32 @@ func (p *puller) file(ctx context.Context, commit, name string) (etag string, er
 		return "", err
 	}
 	return etag, os.Rename(blob+".incomplete", blob)
+}
+
+// look asks for a file's hash and size.
+func (p *puller) look(ctx context.Context, commit, name, where string) (etag string, size int64, err error) {
+	err = p.try(ctx, name, func() error {
+		response, err := p.ask(ctx, http.MethodHead, where, 0)
+		if err != nil {
+			return err
+		}
+		response.Body.Close()
+		if response.StatusCode >= 400 {
+			return p.refused(name, response)
+		}
+		etag, size, err = p.describe(name, commit, response)
+		return err
+	})
+	if err == nil && size < 0 {
+		err = p.try(ctx, name, func() (err error) {
+			size, err = p.measure(ctx, name, where)
+			return err
+		})
+	}
+	if err == nil && name == indexFile && size > maxAnswer {
+		err = p.fault(name, "found %d bytes, expected at most %d", size, maxAnswer)
+	}
+	return etag, size, err
 }
 
 // describe reads what the hub says of a file: its hash, and its size or -1.
