@@ -48,7 +48,7 @@ func handler(m *qwen.Model) http.Handler {
 			return
 		}
 		o := qwen.Options{MaxTokens: maxTokens, Sampling: m.Config.Sampling}
-		o.Sampling.Seed = rand.Uint64() // or all answers to a question were the same
+		o.Sampling.Seed = rand.Uint64() // else every answer to a question would be the same
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		flush := http.NewResponseController(w)
 		begun := false // the status is sent with the first token
