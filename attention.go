@@ -1,8 +1,8 @@
 package qwen
 
 // Attention is the only place where tokens look at each other. Each token asks
-// (query), each token before it offers (key), and what is taken is a mixture of
-// the values, weighted by how well key and query match:
+// (query), it and each token before it offer (key), and what is taken is a mixture
+// of the values, weighted by how well key and query match:
 //
 //	scores[s] = q·k[s] / sqrt(headDim)      for every token s that is not later
 //	probs     = softmax(scores)
@@ -202,7 +202,7 @@ func checkAttention(q, k, v []float32, heads, kvHeads, headDim int) {
 	}
 }
 
-// Softmax returns exp(x[i]) / Σ exp(x[j]): positive numbers that sum to 1, in
+// Softmax returns exp(x[i]) / Σ exp(x[j]): numbers from 0 to 1 that sum to 1, in
 // x's order of size. The maximum is subtracted first, which changes nothing but
 // keeps exp from overflowing.
 //
@@ -214,7 +214,7 @@ func Softmax(x []float32) []float32 {
 }
 
 // softmax is Softmax in place. Kernels work on multiples of 8; what is missing
-// to that is filled up with numbers whose exp is 0, in memory that tiles keeps.
+// to that is filled up with numbers whose exp is 0, in memory that tileBuffers keeps.
 func softmax(x []float32) {
 	if len(x)%8 == 0 {
 		if len(x) > 0 {
@@ -222,8 +222,8 @@ func softmax(x []float32) {
 		}
 		return
 	}
-	p := tiles.Get().(*tileBuffers)
-	defer tiles.Put(p)
+	p := tileBuffers.Get().(*tileBuffer)
+	defer tileBuffers.Put(p)
 	y := grow(&p.y, (len(x)+7)/8*8)
 	for i := copy(y, x); i < len(y); i++ {
 		y[i] = float32(math.Inf(-1))

@@ -12,10 +12,11 @@ package qwen
 //	             └── up ────────────┘      (all three between are [intermediate])
 //
 // With one number everywhere (ExampleSiLU), gate(x) = 2 and up(x) = 3: silu(2) = 2/(1+e^-2) = 1.76,
-// and 1.76*3 = 5.28 goes down. With gate(x) = -2 it is -0.24*3: the gate is nearly shut.
+// and 1.76*3 = 5.28 goes down. With gate(x) = -2 it is -0.24*3 = -0.72: the gate is nearly shut.
 //
-// Two thirds of a block's weights are here. Swapping gate and up gives numbers
-// of the same size that are all wrong; it is a classic porting bug.
+// Most of a block's weights are here: three fifths in Qwen3-0.6B, seven eighths in
+// Qwen2.5-0.5B. Swapping gate and up gives numbers of the same size that are all
+// wrong; it is a classic porting bug.
 //
 // Reference: transformers modeling_qwen3.py, Qwen3MLP.forward. SwiGLU: Shazeer,
 // 2020, arXiv 2002.05202.

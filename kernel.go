@@ -173,8 +173,8 @@ func (k *kernel) widen(dst []float32, src []byte, dtype DType) {
 // tokens; what does not fill a tile goes through a copy that does.
 func attentionScores(scores, q, k []float32, headDim, width int, scale float32) {
 	rows, tokens := current.rows, current.tokens
-	p := tiles.Get().(*tileBuffers)
-	defer tiles.Put(p)
+	p := tileBuffers.Get().(*tileBuffer)
+	defer tileBuffers.Put(p)
 	scaled := grow(&p.q, len(q)) // a query once, and not each of its scores
 	for i, v := range q {
 		scaled[i] = v * scale
@@ -224,8 +224,8 @@ func attentionScores(scores, q, k []float32, headDim, width int, scale float32) 
 // is no multiple of mixColumns. What is filled up is 0, and what comes of it dropped.
 func attentionValues(out, probs, v []float32, headDim, width int) {
 	columns, tokens := current.mixColumns, current.mixTokens
-	p := tiles.Get().(*tileBuffers)
-	defer tiles.Put(p)
+	p := tileBuffers.Get().(*tileBuffer)
+	defer tileBuffers.Put(p)
 	t := &p.tile
 	queries, keys := len(out)/headDim, len(v)/headDim
 	for s := 0; s < keys; s += attentionRows(headDim) {
@@ -259,13 +259,13 @@ func attentionValues(out, probs, v []float32, headDim, width int) {
 // them, 64 rows of 64 numbers, which leave room in the L1 cache for the queries.
 func attentionRows(headDim int) int { return max(16, 4096/headDim) }
 
-// tileBuffers hold what does not fill a tile, padded with zeros.
-type tileBuffers struct {
+// A tileBuffer holds what does not fill a tile, padded with zeros.
+type tileBuffer struct {
 	tile       tile
 	q, w, x, y []float32
 }
 
-var tiles = sync.Pool{New: func() any { return new(tileBuffers) }}
+var tileBuffers = sync.Pool{New: func() any { return new(tileBuffer) }}
 
 // grow returns the first n numbers of *buffer, which it makes longer if need be.
 func grow(buffer *[]float32, n int) []float32 {
@@ -414,7 +414,7 @@ func mixGeneric(t *tile) {
 // e^r = 1.3591, and twice that is e. The assembly does the same, eight numbers at a
 // time, with fused products and sums.
 //
-// ln 2 is taken off in two parts. n times the first, which has ten bits, is exact,
+// ln 2 is taken off in two parts. n times the first, which has nine bits, is exact,
 // and so is its difference from x; n*ln 2 in one product would be rounded where r is
 // small beside x, and r is what everything after it depends on.
 func exp(x float32) float32 {
@@ -423,7 +423,7 @@ func exp(x float32) float32 {
 	}
 	x = min(max(x, expLow), expHigh) // so that powerOf2 of half of n exists
 	n := float32(math.RoundToEven(float64(float32(x * log2e))))
-	r := x - float32(n*ln2High) // exact: ln2High has ten bits
+	r := x - float32(n*ln2High) // exact: ln2High has nine bits, n has eight
 	r -= float32(n * ln2Low)
 	p := float32(1.0 / 5040)
 	for _, c := range [...]float32{1.0 / 720, 1.0 / 120, 1.0 / 24, 1.0 / 6, 1.0 / 2, 1, 1} {

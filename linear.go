@@ -134,7 +134,9 @@ func Embed(tokens []int, w Matrix) []float32 {
 }
 
 // Linear returns x·wᵀ + bias: x is [seq, in], w is [out, in], bias is [out] or
-// nil, the result is [seq, out].
+// nil, the result is [seq, out]. That is
+//
+//	y[t][r] = Σ w[r][c] * x[t][c] + bias[r]
 //
 // Panics if the widths do not fit.
 func Linear(x []float32, w Matrix, bias []float32) []float32 {
@@ -173,7 +175,7 @@ func (w Matrix) pieceRows(seq int) int {
 const streamRows = 256
 
 // padRows returns rows of cols numbers filled up with zeros to a multiple of
-// rowMultiple, and their new width. Rows that are one are returned as they are.
+// rowMultiple, and their new width. Rows of such a width are returned as they are.
 func padRows(x []float32, cols int) (padded []float32, width int) {
 	width = (cols + rowMultiple - 1) / rowMultiple * rowMultiple
 	if width == cols {
@@ -229,8 +231,8 @@ func (w Matrix) multiply(y, x []float32, width, from, to int) {
 
 // dots sets y[i] to row from+i times x. Whole groups of rows are read where they
 // lie, mapped from the file. The last rows, if they are fewer than a kernel works
-// on, and rows of an odd length go through a copy: the kernel would read behind
-// them, and behind the last row of a file there is no memory.
+// on, and rows of a length that it does not take go through a copy: it would read past
+// them, and past the last row of a file there is no memory.
 func (w Matrix) dots(y, x []float32, from int) {
 	row := w.Cols * w.DType.Size() // bytes
 	if n := len(y) &^ (dotRows - 1); n > 0 && w.Cols == len(x) {

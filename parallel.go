@@ -51,7 +51,7 @@ type workRange struct {
 
 var (
 	open    atomic.Pointer[region] // what the helpers help with
-	helpers atomic.Int32           // goroutines of help
+	helpers atomic.Int32           // goroutines that run help
 )
 
 // helperPatience is how long a helper looks for work before it ends: longer than
@@ -64,8 +64,8 @@ const share = 8192
 
 // parallel calls work on pieces of 0 … n-1 that together are the whole, on as
 // many goroutines as Go may run at once, and returns when all are done. Pieces
-// begin at multiples of size and have size elements, but for the last of all. If
-// work panics, so does parallel.
+// begin at multiples of size and have size elements, but for the last; a caller that
+// works alone has one piece, the whole. If work panics, so does parallel.
 func parallel(n, size int, work func(from, to int)) {
 	pieces := (n + size - 1) / size
 	workers := min(runtime.GOMAXPROCS(0), pieces)
@@ -134,7 +134,7 @@ func pause(spins int) {
 
 // run works on pieces, those of range i first, until all are taken. A piece is
 // taken by adding to its range's next, which two workers cannot do at once; who
-// finds next behind the end goes on with the following range.
+// finds next past the end goes on with the following range.
 func (r *region) run(i int) {
 	for k := range r.ranges {
 		for own := &r.ranges[(i+k)%len(r.ranges)]; own.next.Load() < own.to; {

@@ -8,6 +8,7 @@ import (
 	"go/parser"
 	"go/token"
 	"maps"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -318,10 +319,12 @@ func readingShares(t *testing.T) {
 		number float64
 		want   string // in the digits that the text gives
 	}{
-		{"load.go: FFN of a layer, Qwen3-0.6B, three fifths", ffn(qwen3), "0.60"},
-		{"load.go: FFN of a layer, Qwen2.5-0.5B", ffn(qwen25), "0.88"},
+		{"load.go, ffn.go: FFN of a layer, Qwen3-0.6B, three fifths", ffn(qwen3), "0.60"},
+		{"load.go, ffn.go: FFN of a layer, Qwen2.5-0.5B, seven eighths", ffn(qwen25), "0.88"},
 		{"load.go: embedding, Qwen3-0.6B, a quarter", float64(qwen3.Vocab*qwen3.Hidden) / float64(parameters(qwen3)), "0.26"},
 		{"load.go: norms and biases, Qwen2.5-0.5B, percent", 100 * float64(24*(2*896+896+2*128)+896) / float64(parameters(qwen25)), "0.01"},
+		{"kernel.go: bits of ln2High", float64(bits.Len(ln2High * 512)), "9"},
+		{"kernel.go: bits of the largest n of exp", float64(bits.Len(-expLow * 3 / 2)), "8"},
 		{"cache.go: the whole context, Qwen3-0.6B, GB", 40960 * 224 * 1024 / 1e9, "9.4"},
 		{"generate.go: Qwen3-0.6B in BF16, GB", float64(2*parameters(qwen3)) / 1e9, "1.2"},
 		{"generate.go: tokens a second from 20 GB a second", 20e9 / float64(2*parameters(qwen3)), "17"},
