@@ -46,6 +46,7 @@ func TestJSONValues(t *testing.T) {
 		{`"a\"\\\/\b\f\n\r\tz"`, "a\"\\/\b\f\n\r\tz"},
 		{`"\u0000\u00e9\u20AC\ud83d\uDE00"`, "\x00é€😀"},
 		{`"\ud800\udc00\udbff\udfff"`, "\U00010000\U0010ffff"},
+		{`"\ud7ff\ue000"`, "\ud7ff\ue000"}, // beside the surrogates
 		{`"\u005cu0041"`, `\u0041`},
 		{"\"é€😀\u2028\x7f\"", "é€😀\u2028\x7f"},
 		{`[0,-0,0.0,1E+2,1e-2,123456789]`, array{0., math.Copysign(0, -1), 0., 100., 0.01, 123456789.}},
@@ -116,6 +117,7 @@ func TestJSONErrors(t *testing.T) {
 		{"[\"a\nb\"]", `[0]: found '\n' at byte 3, expected control characters written as escapes`},
 		{"[\"\\n\x01\"]", `[0]: found '\x01' at byte 4, expected control characters written as escapes`},
 		{`["abc`, `[0]: found the end of the file, expected '"' at the end of a string`},
+		{`["\u0041`, `[0]: found the end of the file, expected '"' at the end of a string`},
 		{`["ab\n`, `[0]: found the end of the file, expected '"' at the end of a string`},
 		{"[\"a\xff\"]", `found byte 0xff at offset 3, expected valid UTF-8`},
 		{"[\"\xed\xa0\x80\"]", `found byte 0xed at offset 2, expected valid UTF-8`},

@@ -1229,6 +1229,7 @@ func TestRoPE(t *testing.T) {
 			}
 		}
 		four := make([]float32, 4)
+		c.equal("no heads", len(RoPE(nil, four, four, 4)), 0)
 		c.panics("odd width", "headDim 3", func() { RoPE(make([]float32, 12), four, four, 3) })
 		c.panics("width 0", "headDim 0", func() { RoPE(four, four, four, 0) })
 		c.panics("cos and sin of different length", "len(cos) 4, len(sin) 2", func() { RoPE(make([]float32, 8), four, four[:2], 4) })
@@ -1456,12 +1457,15 @@ func TestAttention(t *testing.T) {
 			{24, 24, 24, 0, 2, 3}, {24, 24, 24, 4, 0, 3}, {24, 24, 24, 4, 2, 0}, {24, 24, 24, 4, 3, 1}, {24, 24, 24, -4, -2, -3},
 			{23, 24, 24, 4, 2, 3}, {24, 23, 23, 4, 2, 3}, {24, 24, 18, 4, 2, 3}, {24, 6, 6, 4, 2, 3},
 		} {
-			c.panics(fmt.Sprint(bad), "Attention: ", func() { Attention(x[:bad.q], x[:bad.k], x[:bad.v], bad.heads, bad.kvHeads, bad.headDim, nil) })
+			found := fmt.Sprintf("heads %d, kvHeads %d, headDim %d", bad.heads, bad.kvHeads, bad.headDim)
+			if bad.heads > 0 && bad.kvHeads > 0 && bad.headDim > 0 && bad.heads%bad.kvHeads == 0 {
+				found = fmt.Sprintf("len(q) %d, len(k) %d, len(v) %d for ", bad.q, bad.k, bad.v) + found
+			}
+			c.panics(fmt.Sprint(bad), "Attention: "+found, func() { Attention(x[:bad.q], x[:bad.k], x[:bad.v], bad.heads, bad.kvHeads, bad.headDim, nil) })
 		}
 	})
 }
 
-// TestCache writes down what must be in the cache after each step.
 // byToken returns heads, [kvHeads] of [tokens, headDim], as [tokens, kvHeads, headDim].
 func byToken(heads [][]float32, headDim int) (x []float32) {
 	for at := 0; at < len(heads[0]); at += headDim {
@@ -1472,6 +1476,7 @@ func byToken(heads [][]float32, headDim int) (x []float32) {
 	return x
 }
 
+// TestCache writes down what must be in the cache after each step.
 func TestCache(t *testing.T) {
 	golden(t, "Cache", func(c *check) {
 		m := &Model{Config: Config{KVHeads: 2, HeadDim: 3}, Layers: make([]Layer, 2)}
