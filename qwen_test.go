@@ -1276,6 +1276,15 @@ func TestSoftmax(t *testing.T) {
 			sameBits(c, name+", the argument is as it was", x, r.numbers("in"))
 		}
 		c.equal("empty", len(Softmax(nil)), 0)
+		// Of two numbers the bound is narrow: an exponential that is 10 ulp off shows, wherever it is reduced to.
+		var got []float32
+		var want, bound []float64
+		for i := range 200 {
+			x := []float32{0, -0.001 - float32(i)/64}
+			w, b := softmax64(widen64(x))
+			got, want, bound = append(got, Softmax(x)...), append(want, w...), append(bound, b...)
+		}
+		within(c, "of two numbers", got, want, bound)
 		within(c, "exp", []float32{exp(0), exp(1), exp(-2)}, []float64{1, math.E, math.Exp(-2)}, []float64{math.E * ulp})
 	})
 }
@@ -2196,9 +2205,9 @@ func TestSamplingCheck(t *testing.T) {
 	golden(t, "Sampling.check", func(c *check) {
 		for want, s := range map[string]Sampling{
 			"": {Temperature: 2, TopK: -1, TopP: 1, MinP: 1, RepetitionPenalty: 2},
-			"temperature: found -1, expected 0 to 3.4028234663852886e+38":          {Temperature: -1},
+			"temperature: found -1, expected 0 to 3.4028234663852886e+38":          {Temperature: -1, TopP: 2},
 			"temperature: found NaN, expected 0 to 3.4028234663852886e+38":         {Temperature: math.NaN()},
-			"top_p: found 1.5, expected 0 to 1":                                    {TopP: 1.5},
+			"top_p: found 1.5, expected 0 to 1":                                    {TopP: 1.5, MinP: 2}, // the first that is wrong
 			"min_p: found -0.5, expected 0 to 1":                                   {MinP: -0.5},
 			"repetition_penalty: found +Inf, expected 0 to 3.4028234663852886e+38": {RepetitionPenalty: math.Inf(1)},
 			"top_k: found -2, expected -1 to 1.073741824e+09":                      {TopK: -2},
