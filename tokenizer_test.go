@@ -440,7 +440,7 @@ func TestTokenizerLoad(t *testing.T) {
 		{"a token that no merge makes", "abc", []int{'a', 257}, []string{`,"a bc"`, ``}},
 		{"ignore_merges", "abc xabc", []int{258, ' ', 'x', 'a', 257}, []string{`,"a bc"`, ``, `"ignore_merges":false`, `"ignore_merges":true`}},
 		{"fields that change nothing", "ab", []int{256}, []string{`"trim_offsets":false`, `"trim_offsets":true`, `"fuse_unk":false`, `"fuse_unk":true`, `"ignore_merges":false`, `"ignore_merges":null`,
-			`"dropout":null`, `"dropout":0.0`, `"vocab":`, `"more":[{}],"vocab":`, `"post_processor":{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":false}`, `"post_processor":null`}},
+			`"Sequence"`, `"Sequence","note":1`, `"dropout":null`, `"dropout":0.0`, `"vocab":`, `"more":[{}],"vocab":`, `"post_processor":{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":false}`, `"post_processor":null`}},
 		{"fields left out", "ab", []int{256}, []string{`"truncation":null,"padding":null,`, ``, `"byte_fallback":false,"ignore_merges":false,`, ``,
 			`"dropout":null,"unk_token":null,"continuing_subword_prefix":"","end_of_word_suffix":null,`, ``}},
 		{"merges before the vocabulary", "xabc", []int{'x', 258}, []string{merges, ``, `"type":"BPE"`, `"type":"BPE"` + merges}},
