@@ -168,7 +168,9 @@ func (r Rotary) Angles(pos, seq int) (cos, sin []float32) {
 }
 
 // RoPE returns x with every head turned to its token's position:
-// y[i] = x[i]*cos - x[i+half]*sin, y[i+half] = x[i+half]*cos + x[i]*sin.
+//
+//	y[i]      = x[i]*cos[i]      - x[i+half]*sin[i]
+//	y[i+half] = x[i+half]*cos[i] + x[i]*sin[i]
 //
 // x is [seq, heads, headDim], cos and sin are [seq, headDim/2] from
 // Rotary.Angles; the result is [seq, heads, headDim].
