@@ -79,7 +79,7 @@ type RenderOptions struct {
 }
 
 // Render returns the conversation as one text: exactly what jinja2 makes of the template. The text does not show who
-// wrote what; encode it with EncodeChat, not with Encode, unless you trust every message.
+// wrote what; encode it with [Tokenizer.EncodeChat], not with Encode, unless you trust every message.
 func (t Template) Render(messages []Message, o RenderOptions) (string, error) {
 	parts, err := t.parts(messages, o)
 	if err != nil {

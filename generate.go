@@ -62,7 +62,7 @@ type LogProb struct {
 }
 
 // Chat answers a conversation: the messages in the model's chat template, then
-// Generate. The content of a message cannot forge a turn; see Tokenizer.EncodeChat.
+// Generate. The content of a message cannot forge a turn; see [Tokenizer.EncodeChat].
 //
 // A Qwen3 model thinks first, in text between <think> and </think>, unless o.Thinking
 // points to false.
@@ -87,10 +87,10 @@ func (m *Model) ChatIDs(messages []Message, o Options) ([]int, error) {
 
 // Generate continues prompt, a token at a time. The sequence ends after a stop
 // id, after MaxTokens, or with an error: ctx's when it is cancelled, which is
-// looked at between tokens; ErrContextFull when the context is full; those of
+// looked at between tokens; [ErrContextFull] when the context is full; those of
 // Forward.
 //
-// Joined, the texts of all tokens are what DecodeText gives for their ids without the
+// Joined, the texts of all tokens are what [Tokenizer.DecodeText] gives for their ids without the
 // special ones and a stop id at the end.
 func (m *Model) Generate(ctx context.Context, prompt []int, o Options) iter.Seq2[Token, error] {
 	return func(yield func(Token, error) bool) {

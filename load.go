@@ -412,7 +412,7 @@ func (g *connector) vector(name string, n int, present bool) []float32 {
 }
 
 // Close releases the weights. It waits for the calls that are using them, so it
-// must not be called from a Trace; every later call returns ErrClosed. Embed, Head,
+// must not be called from a Trace; every later call returns [ErrClosed]. Embed, Head,
 // the Layers and what Tensors returns are emptied; a copy of them that was kept points
 // to memory that is gone. Closing twice does nothing.
 func (m *Model) Close() error {
@@ -430,7 +430,7 @@ func (m *Model) Close() error {
 }
 
 // The kinds of LoadError, for errors.Is. There are three more, which mean the same
-// elsewhere: fs.ErrNotExist, fs.ErrPermission, and ErrFileChanged, if a file of weights
+// elsewhere: fs.ErrNotExist, fs.ErrPermission, and [ErrFileChanged], if a file of weights
 // is cut short while Load reads it.
 var (
 	ErrTruncated     = errors.New("file is shorter than it says") // a download that was cut off

@@ -30,7 +30,7 @@
 //
 // # Reading order
 //
-//   - qwen.go: this map, then Model.Forward and block
+//   - qwen.go: this map, then [Model.Forward] and block
 //   - rmsnorm.go: the smallest component
 //   - linear.go: where the time goes
 //   - rope.go: how a token knows its place
@@ -60,14 +60,14 @@
 //		fmt.Print(token.Text)
 //	}
 //
-// A Model serves many goroutines at once; each conversation has a Cache of its own.
+// A [Model] serves many goroutines at once; each conversation has a [Cache] of its own.
 // Another implementation of the network is judged by what it computed on the way:
-// ReadRecording, then Compare.
+// [ReadRecording], then [Compare].
 //
 // # What is left out
 //
-// Quantised weights, sliding windows, mixtures of experts: Load refuses a checkpoint that
-// needs one of them. Tools: Chat refuses their messages. Training. Batches: run goroutines
+// Quantised weights, sliding windows, mixtures of experts: [Load] refuses a checkpoint that
+// needs one of them. Tools: [Model.Chat] refuses their messages. Training. Batches: run goroutines
 // instead, which share the weights.
 package qwen
 
@@ -116,9 +116,9 @@ var ErrContextFull = errors.New("qwen: context is full")
 // (prefill), pieces of it, or one token at a time (decode) give the same logits.
 //
 // It returns an error if there are no tokens, an id is not in the vocabulary,
-// the cache belongs to another model, the context is full (ErrContextFull), the
-// model is closed (ErrClosed), its file was cut short (ErrFileChanged), or the logits
-// are not finite (ErrNotFinite). The cache is then as it was.
+// the cache belongs to another model, the context is full ([ErrContextFull]), the
+// model is closed ([ErrClosed]), its file was cut short ([ErrFileChanged]), or the logits
+// are not finite ([ErrNotFinite]). The cache is then as it was.
 func (m *Model) Forward(tokens []int, cache *Cache) ([]float32, error) {
 	return m.forward(tokens, cache, nil)
 }

@@ -173,7 +173,7 @@ func (r Rotary) Angles(pos, seq int) (cos, sin []float32) {
 //	y[i+half] = x[i+half]*cos[i] + x[i]*sin[i]
 //
 // x is [seq, heads, headDim], cos and sin are [seq, headDim/2] from
-// Rotary.Angles; the result is [seq, heads, headDim].
+// [Rotary.Angles]; the result is [seq, heads, headDim].
 //
 // Panics if the lengths do not fit.
 func RoPE(x, cos, sin []float32, headDim int) []float32 {

@@ -79,7 +79,7 @@ type span struct{ start, end uint32 }
 
 // Encode returns the ids of text. A token is about four bytes of English, one or two Chinese characters, or one digit.
 // Added tokens spelled in the text, special or not, become their ids, as in Hugging Face's encode; to encode what a user
-// wrote, see EncodeChat. It fails only for texts over 1 GiB.
+// wrote, see [Tokenizer.EncodeChat]. It fails only for texts over 1 GiB.
 func (t *Tokenizer) Encode(text string) ([]int, error) {
 	if err := checkSize(len(text)); err != nil {
 		return nil, err
@@ -125,7 +125,7 @@ func (t *Tokenizer) encode(ids []int, text string, accept func(id int) bool) []i
 // Decode returns the bytes of all tokens, joined; special tokens as they are spelled: [9707, 1879] is "Hello world", the
 // space being part of the second token. An id that no token has adds nothing. The result is valid UTF-8 if the ids are
 // those of a text; a model may stop half-way through a character. Hugging Face's decode(skip_special_tokens=False) is
-// DecodeText.
+// [Tokenizer.DecodeText].
 func (t *Tokenizer) Decode(ids []int) string {
 	var b strings.Builder
 	for _, id := range ids {
