@@ -4,7 +4,7 @@ package qwen
 // longer agrees with PyTorch, the first in the order of the data flow:
 //
 //	all 48 functions agree with PyTorch
-//	FIRST BROKEN: RoPE (rope.go:177) max error 8.1e-01, tolerance 1.0e-05, worst at [11 3 40]
+//	FIRST BROKEN: RoPE (rope.go:179) max error 8.1e-01, tolerance 1.0e-05, worst at [11 3 40]
 //
 // A test that answers for a function is a golden: it feeds the function recorded
 // inputs, so that a function that is broken makes its own golden fail, and not

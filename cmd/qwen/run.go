@@ -36,7 +36,7 @@ func newGenerateFlags(f *flag.FlagSet) generateFlags {
 		n:         intFlag(f, "n", 1024, 0, most, "most new `tokens`; 0: up to the context (default 1024)"),
 		threads:   threadsFlag(f),
 		temp:      floatFlag(f, "temp", math.MaxFloat32, "`temperature`; 0 is greedy (default: the model's own; greedy with -json)"),
-		topK:      intFlag(f, "top-k", 0, 0, 1<<30, "only the `k` likeliest tokens; 0: all (default: the model's own)"),
+		topK:      intFlag(f, "top-k", 0, -1, 1<<30, "only the `k` likeliest tokens; 0 or -1: all (default: the model's own)"),
 		topP:      floatFlag(f, "top-p", 1, "only the likeliest tokens that sum to `p` (default: the model's own)"),
 		minP:      floatFlag(f, "min-p", 1, "only tokens at least `p` times as likely as the likeliest (default: the model's own)"),
 		penalty:   floatFlag(f, "repetition-penalty", math.MaxFloat32, "make tokens that occurred less likely by this `factor` (default: the model's own)"),
