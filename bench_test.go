@@ -193,7 +193,7 @@ func BenchmarkKernels(b *testing.B) {
 	const rows, cols = 24, 1024
 	x, y := randomFloats(r, 6*cols), make([]float32, 6*cols)
 	for _, k := range kernels {
-		restore, _ := setKernel(k.name)
+		restore := useKernel(k)
 		for _, dtype := range []DType{F32, F16, BF16} {
 			w := randomMatrix(r, dtype, rows, cols)
 			b.Run(k.name+"/dots"+string(dtype), func(b *testing.B) {

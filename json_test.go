@@ -95,6 +95,8 @@ func TestJSONErrors(t *testing.T) {
 		{`[1`, `[0]: found the end of the file, expected ',' or ']'`},
 		{`{"a":{"b":1,"c":2,"b":3}}`, `a.b: found this key a second time, expected each key once`},
 		{`{"a":1,"\u0061":2}`, `a: found this key a second time, expected each key once`},
+		{`{"a:":[1,2,nul],"Az_09-":0}`, `"a:"[2]: found 'n' at byte 11, expected a value`},
+		{`{"Az_09-":nul}`, `Az_09-: found 'n' at byte 10, expected a value`},
 		{`{"model.norm":[{"x y":[1,2,nul]}]}`, `"model.norm"[0]."x y"[2]: found 'n' at byte 27, expected a value`},
 		{`{"":tru}`, `"": found 't' at byte 4, expected a value`},
 		{`[truth]`, `[0]: found 't' at byte 1, expected a value`},

@@ -116,26 +116,12 @@ var kernels = append(machineKernels(), &kernel{
 	softmax: softmaxGeneric, silu: siluGeneric,
 })
 
-// current is the kernel in use.
+// current is the kernel in use; tests run with each in turn.
 var current = kernels[0]
 
 // Kernel returns the name of the kernel in use: "avx512", "avx2", "neon" or
 // "generic".
 func Kernel() string { return current.name }
-
-// setKernel switches to another kernel, for a test: each golden runs once with
-// every kernel of the machine. It returns what switches back, and false if the
-// machine has no such kernel. Nothing may be running meanwhile.
-func setKernel(name string) (restore func(), ok bool) {
-	for _, k := range kernels {
-		if k.name == name {
-			was := current
-			current = k
-			return func() { current = was }, true
-		}
-	}
-	return nil, false
-}
 
 // dots is dotsF32, dotsF16 or dotsBF16.
 func (k *kernel) dots(y []float32, w []byte, dtype DType, x []float32) {

@@ -1130,6 +1130,13 @@ func TestLinear(t *testing.T) {
 		for _, bad := range []Matrix{{F32, 2, 3, make([]byte, 23)}, {F32, 0, 3, nil}, {F32, 3, 0, nil}, {BF16, 2, 3, make([]byte, 24)}, {F32, -2, -3, make([]byte, 24)}} {
 			c.panics("a matrix that is not one", "Linear: ", func() { Linear(make([]float32, 3), bad, nil) })
 		}
+		// Pieces of a row: as even as multiples of 16 can be, none longer than the most, no more than it takes.
+		c.equal("pieces", []int{evenPiece(16, 1024), evenPiece(1024, 1024), evenPiece(1040, 1024), evenPiece(4864, 1024)}, []int{16, 1024, 528, 976})
+		for n := 16; n < 9000; n += 16 {
+			if p := evenPiece(n, 1024); p%16 != 0 || p > 1024 || (n+p-1)/p != (n+1023)/1024 {
+				c.fail("pieces of %d: %d", n, p)
+			}
+		}
 	})
 }
 

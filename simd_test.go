@@ -13,8 +13,7 @@ import (
 func eachKernel(t *testing.T, test func(t *testing.T)) {
 	for _, k := range kernels {
 		t.Run(k.name, func(t *testing.T) {
-			restore, _ := setKernel(k.name)
-			defer restore()
+			defer useKernel(k)()
 			test(t)
 		})
 	}
@@ -168,9 +167,6 @@ func TestKernels(t *testing.T) {
 	t.Log("kernels:", names)
 	if Kernel() != names[0] || names[len(names)-1] != "generic" {
 		t.Errorf("in use: %s", Kernel())
-	}
-	if _, ok := setKernel("abacus"); ok {
-		t.Error("found a kernel called abacus")
 	}
 }
 

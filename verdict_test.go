@@ -497,8 +497,7 @@ func golden(t *testing.T, function string, f func(c *check)) {
 			continue
 		}
 		t.Run(k.name, func(t *testing.T) {
-			restore, _ := setKernel(k.name)
-			defer restore()
+			defer useKernel(k)()
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 			defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // a kernel that reads beyond its operands
 			c := &check{t, note{Function: function, Kernel: k.name, Test: topLevel(t)}}
@@ -513,6 +512,14 @@ func golden(t *testing.T, function string, f func(c *check)) {
 			f(c)
 		})
 	}
+}
+
+// useKernel switches to another kernel, and returns what switches back. Nothing may be
+// running meanwhile.
+func useKernel(k *kernel) (restore func()) {
+	was := current
+	current = k
+	return func() { current = was }
 }
 
 // kernelStages are the goldens that -short runs for every kernel, and not only for

@@ -47,7 +47,7 @@ var owners = map[string]string{
 	"lanes.add": "lanes", "lanes.sum": "lanes",
 	// the table of kernels: any of the functions in it
 	"kernels": "tile", "current": "tile", "widenF32": "kernel.widen", "attentionRows": "attentionValues", "machineKernels": "tile",
-	"kernel.dots": "kernel.dots", "setKernel": "kernel.dots", "Kernel": "kernel.dots", "rowMultiple": "kernel.dots", "dotRows": "kernel.dots",
+	"kernel.dots": "kernel.dots", "Kernel": "kernel.dots", "rowMultiple": "kernel.dots", "dotRows": "kernel.dots",
 	"padRows": "Linear", "Matrix.multiply": "Linear", "Matrix.dots": "Linear", "panelRows": "Linear", "panel.widen": "Linear", "panel.multiply": "Linear", "panelColumns": "Linear", "panels": "Linear", "Matrix.pieceRows": "Linear", "streamRows": "Linear", "evenPiece": "Linear", "Matrix.prefetch": "Linear", "floats": "Linear", "recycle": "Linear", "recycled": "Linear", "Rotary.stretchYaRN": "NewRotary", "yarnAttentionFactor": "NewRotary",
 	"softmax": "Softmax", "applySiLU": "SiLU", "exp": "softmaxGeneric", "powerOf2": "softmaxGeneric", "expLow": "softmaxGeneric", "expTable": "softmaxAVX2",
 	"fill": "attentionScores", "grow": "attentionScores", "tiles": "attentionScores", "attentionTokens": "Attention", "checkAttention": "Attention", "attend": "Attention", "attentionBuffer": "Attention", "attentionBuffers": "Attention", "Model.NewCache": "Cache", "Cache.extend": "Cache", "appendHeads": "Cache", "Cache.Reserve": "Cache",
