@@ -355,6 +355,21 @@ func TestTokenizerRoundTrip(t *testing.T) {
 	}
 }
 
+// Pieces that are alike in their first bytes, or in all that the other has, are not taken for each other.
+func TestTokenizerAlike(t *testing.T) {
+	defer answers(t, "encoder")()
+	tok := testTokenizer(t)
+	for _, run := range []string{"abcdefghij", "=", "-=", "ing"} { // some have so few ids that they are kept
+		for _, n := range []int{1, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 70} {
+			word := strings.Repeat(run, 80)[:n]
+			text := word + " " + word[:n-1] + "* " + word + "\x00 " + word[:n-1] + "e " + word + "+ " + word
+			if ids, err := tok.Encode(text); err != nil || tok.Decode(ids) != text {
+				t.Errorf("%q: decoded %q, %v", text, tok.Decode(ids), err)
+			}
+		}
+	}
+}
+
 // A megabyte in one piece, or of marks, or of beginnings of added tokens, takes no more than its share of time.
 // Anything quadratic would take minutes.
 func TestTokenizerLongPieces(t *testing.T) {
