@@ -95,7 +95,7 @@ func TestCompareVerdicts(t *testing.T) {
 	inside := func(prec precision) port {
 		p := newPlain(m, ids)
 		p.ref[place{-1, "embed_tokens"}] = wide(good["model.embed_tokens"])
-		r := p.run(prec, nil)
+		r := p.trial(prec, nil)
 		y := make([]float32, len(good["model.layers.0"]))
 		a, b := r.compute(place{0, "o_proj"}), r.compute(place{0, "down_proj"})
 		for i := range y {
@@ -105,7 +105,7 @@ func TestCompareVerdicts(t *testing.T) {
 	}
 	// One that keeps everything in two bytes.
 	engine := func(prec precision) port {
-		p, y := newPlain(m, ids).run(prec, nil), port{}
+		p, y := newPlain(m, ids).trial(prec, nil), port{}
 		for _, at := range m.places() {
 			for _, v := range p.input(at) {
 				y[at.name()] = append(y[at.name()], float32(v))
@@ -118,7 +118,7 @@ func TestCompareVerdicts(t *testing.T) {
 	unscaled := good.only("_rope", "embed_tokens", "model.layers.0").rounded(roundBF16)
 	for layer := range 2 {
 		at := place{layer, "probs"}
-		c := &call{newPlain(m, ids).run(inBF16, nil), at}
+		c := &call{newPlain(m, ids).trial(inBF16, nil), at}
 		q, k := wide(unscaled[place{layer, "q_rope"}.name()]), wide(unscaled[place{layer, "k_rope"}.name()])
 		for _, v := range c.attend(q, k, 1, causal, c.group) {
 			unscaled[at.name()] = append(unscaled[at.name()], float32(v))
@@ -584,7 +584,7 @@ func TestCompareChain(t *testing.T) {
 	p.ref[place{0, "probs"}] = y
 	wrong, q := false, port{}
 	for _, at := range m.places() {
-		for _, v := range p.run(inFloat32, nil).input(at) {
+		for _, v := range p.trial(inFloat32, nil).input(at) {
 			q[at.name()] = append(q[at.name()], float32(v))
 		}
 	}
@@ -675,7 +675,7 @@ func TestFingerprint(t *testing.T) {
 		{[]float64{1, 2, 3, 4}, []float64{0.5, 1, 2, 5}, 0.5},
 		{[]float64{1, 2}, []float64{1, 2}, 0},
 	} {
-		if got := bias(tt.ours, tt.want); got != tt.bias {
+		if got := towardsZero(tt.ours, tt.want); got != tt.bias {
 			t.Errorf("%v and %v: bias %g, want %g", tt.ours, tt.want, got, tt.bias)
 		}
 	}
@@ -810,9 +810,9 @@ func TestPrecisionVerdict(t *testing.T) {
 	}{{0, 0, rounded}, {1, 0, rounded}, {1, 0.02, rounded + cut}, {0.6, 0.6, rounded + cut}, {-1, -1, rounded}, {1, 1, rounded + cut}} {
 		k, holds := toyComparison()
 		a, b := holds(0, "a", 7), holds(1, "a", 6)
-		k.rows[a].Bias, k.rows[b].Bias = tt.a, tt.b
+		k.rows[a].TowardsZero, k.rows[b].TowardsZero = tt.a, tt.b
 		k.rows[a].OwnRelative, k.rows[b].OwnRelative = 0.5, 0.25
-		k.precision([]*subject{a, b}, inF16)
+		k.concludePrecision([]*subject{a, b}, inF16)
 		r := k.report
 		if r.Verdict != "precision" || *r.First != a.name || *r.Cause != "f16-rounding" || r.Detail != tt.detail || r.Residual != 0.5 || k.rows[a].Status != "broken" || k.rows[b].Status != "broken" {
 			t.Errorf("%v, %v: got %s", tt.a, tt.b, r)
@@ -942,7 +942,7 @@ func TestStatuses(t *testing.T) {
 	for _, x := range k.report.Tensors {
 		if x.Status != "missing" {
 			got = append(got, x.Name+" "+x.Status)
-		} else if p, ok := placeOf(x.Name, 2); !ok || p.layer > 0 || x.Worst == nil || !math.IsNaN(float64(x.MaxAbs+x.RMS+x.Relative+x.Cosine+x.OwnMaxAbs+x.OwnRelative+x.OwnExcess+x.Bias)) {
+		} else if p, ok := placeOf(x.Name, 2); !ok || p.layer > 0 || x.Worst == nil || !math.IsNaN(float64(x.MaxAbs+x.RMS+x.Relative+x.Cosine+x.OwnMaxAbs+x.OwnRelative+x.OwnExcess+x.TowardsZero)) {
 			t.Errorf("missing: %+v", x)
 		}
 	}

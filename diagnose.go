@@ -30,7 +30,7 @@ package qwen
 //	place      where an intermediate arises: q_rope of layer 3
 //	step       how it is made of others; a call is one step being run at one place
 //	patch      a mistake made in some steps, of one layer or of all, with its constant
-//	run        calls that share a rounding and a patch, or have none
+//	trial      calls that share a rounding and a patch, or have none
 //	subject    a tensor of the reference to be judged; its cone is the steps that made it
 //	yardstick  how far rounding alone may lead
 //
@@ -373,8 +373,8 @@ func (a *patch) hits(p place) bool {
 	return a != nil && (a.layer == p.layer || a.layer == everyLayer) && slices.Contains(a.ops, p.op)
 }
 
-// A run computes intermediates with one rounding and one mistake, or none.
-type run struct {
+// A trial computes intermediates with one rounding and one mistake, or none.
+type trial struct {
 	*plain
 	prec    precision
 	patch   *patch
@@ -384,13 +384,13 @@ type run struct {
 	bad     bool // the mistake cannot be made here
 }
 
-func (p *plain) run(prec precision, a *patch) *run {
-	return &run{plain: p, prec: prec, patch: a, changed: map[place][]float64{}, changes: map[place]bool{}}
+func (p *plain) trial(prec precision, a *patch) *trial {
+	return &trial{plain: p, prec: prec, patch: a, changed: map[place][]float64{}, changes: map[place]bool{}}
 }
 
 // compute runs the step at target on the reference's inputs, or on what follows
 // from them where it did not record one.
-func (r *run) compute(target place) []float64 {
+func (r *trial) compute(target place) []float64 {
 	if r.patch == nil && r.deps[target] == nil {
 		r.deps[target] = map[place]bool{}
 	}
@@ -407,7 +407,7 @@ func (r *run) compute(target place) []float64 {
 }
 
 // input returns an intermediate: the reference's, or what the step computes.
-func (r *run) input(p place) []float64 {
+func (r *trial) input(p place) []float64 {
 	if x, ok := r.ref[p]; ok {
 		return x
 	}
@@ -419,20 +419,20 @@ func (r *run) input(p place) []float64 {
 	}
 	key := memoKey{p, r.prec.unit}
 	if r.memo[key] == nil {
-		r.memo[key] = r.plain.run(r.prec, nil).compute(p)
+		r.memo[key] = r.plain.trial(r.prec, nil).compute(p)
 	}
 	return r.memo[key]
 }
 
 // isChanged says whether the mistake changes what arises at p.
-func (r *run) isChanged(p place) bool {
+func (r *trial) isChanged(p place) bool {
 	if hit, ok := r.changes[p]; ok {
 		return hit
 	}
 	hit := r.patch.hits(p)
 	if !hit {
 		if r.deps[p] == nil {
-			r.plain.run(r.prec, nil).input(p)
+			r.plain.trial(r.prec, nil).input(p)
 		}
 		for d := range r.deps[p] {
 			if _, recorded := r.ref[d]; !recorded && r.isChanged(d) {
@@ -470,7 +470,7 @@ func (p *plain) cone(target place) []place {
 
 // A call is one step being run.
 type call struct {
-	*run
+	*trial
 	place
 }
 
@@ -528,7 +528,7 @@ func wide(x []float32) []float64 {
 	return y
 }
 
-// r rounds, if this run does.
+// r rounds, if this trial does.
 func (c *call) r(v float64) float64 {
 	if c.prec.round == nil {
 		return v
@@ -632,7 +632,7 @@ func (c *call) linear(x []float64, w Matrix, bias []float32) []float64 {
 	return y
 }
 
-// dot is Σ a[i]*b[i]. A run that rounds adds up in float32, one number after the
+// dot is Σ a[i]*b[i]. A trial that rounds adds up in float32, one number after the
 // other: of all the usual ways to add up it loses most.
 func (c *call) dot(a, b []float64) float64 {
 	if c.prec.round == nil {
@@ -790,7 +790,7 @@ type subject struct {
 // measure sets the subject's own error: y is its step in float64, and how far it may
 // be off is tried by rounding to prec.
 func (p *plain) measure(s *subject, y []float64, prec precision) {
-	s.ruler = noise(y, p.run(prec, nil).compute(s.place), s.width, prec)
+	s.ruler = noise(y, p.trial(prec, nil).compute(s.place), s.width, prec)
 	s.own = s.ruler.distance(y, s.want)
 }
 
@@ -863,7 +863,7 @@ func (s yardstick) distance(got, want []float64) distance {
 // try runs the subject's step with a mistake, or none, in the given precision; ok is
 // false if the mistake cannot be made there.
 func (p *plain) try(s *subject, a *patch, prec precision) (y []float64, ok bool) {
-	r := p.run(prec, a)
+	r := p.trial(prec, a)
 	r.subject = s
 	y = r.compute(s.place)
 	return y, !r.bad
@@ -888,7 +888,7 @@ func (f finding) says(p *plain, s *subject) string {
 
 // callOf is a call of the first step that the patch changes.
 func (p *plain) callOf(s *subject, a patch) *call {
-	r := p.run(inFloat64, &a)
+	r := p.trial(inFloat64, &a)
 	r.subject = s
 	return &call{r, s.cone[slices.IndexFunc(s.cone, a.hits)]}
 }

@@ -194,7 +194,7 @@ var mistakes = []mistake{
 		run:   func(c *call) []float64 { return c.scaled(c.value()) }},
 }
 
-// known returns the first mistake of that cause.
+// mistakeOf returns the first mistake of that cause.
 func mistakeOf(cause string) *mistake {
 	return &mistakes[slices.IndexFunc(mistakes, func(m mistake) bool { return m.cause == cause })]
 }

@@ -109,9 +109,9 @@ func (f fault) judged(t *testing.T, name string) (*plain, *subject) {
 	}
 	shape := f.model.shape(at, len(f.right.IDs))
 	s := &subject{place: at, name: name, want: wide(v), width: shape[len(shape)-1], prec: inFloat32}
-	y := p.run(inFloat64, nil).compute(at)
+	y := p.trial(inFloat64, nil).compute(at)
 	s.cone = p.cone(at)
-	s.ruler = noise(y, p.run(inFloat32, nil).compute(at), s.width, inFloat32)
+	s.ruler = noise(y, p.trial(inFloat32, nil).compute(at), s.width, inFloat32)
 	s.own = s.ruler.distance(y, s.want)
 	return p, s
 }
@@ -185,7 +185,7 @@ func TestMistakesInBlocks(t *testing.T) {
 				}
 			}
 			clear(p.deps)
-			p.run(inFloat64, nil).compute(s.place)
+			p.trial(inFloat64, nil).compute(s.place)
 			s.cone = p.cone(s.place)
 			for _, g := range p.find(s) {
 				lines = append(lines, fmt.Sprintf("%s: %s in %s: %s", f, g.cause, g.ops, g.says(p, s)))
@@ -208,7 +208,7 @@ func TestMistakeRows(t *testing.T) {
 			}
 		}
 		p := newPlain(m, rec.IDs)
-		p.run(inFloat64, nil).compute(at)
+		p.trial(inFloat64, nil).compute(at)
 		return subjectOf(p, at, want)
 	}
 	for _, tt := range []struct {
@@ -225,7 +225,7 @@ func TestMistakeRows(t *testing.T) {
 	} {
 		s := rows(tt.of, tt.off)
 		p := newPlain(m, rec.IDs)
-		p.run(inFloat64, nil).compute(at)
+		p.trial(inFloat64, nil).compute(at)
 		got := ""
 		if found := p.find(s); len(found) > 0 {
 			got = found[0].says(p, s)
@@ -243,7 +243,7 @@ func TestMistakeWeights(t *testing.T) {
 	m, rec := openTiny(t, "qwen3-tiny", "qwen3-tiny/trace.safetensors")
 	p := newPlain(m, rec.IDs)
 	at := func(p *plain, layer int, op string, value float64) *call {
-		return &call{p.run(inFloat64, &patch{&mistake{}, []string{op}, layer, value}), place{layer, op}}
+		return &call{p.trial(inFloat64, &patch{&mistake{}, []string{op}, layer, value}), place{layer, op}}
 	}
 	names := func(all []place) (text string) {
 		for _, p := range all {
@@ -416,7 +416,7 @@ func TestMistakeConstants(t *testing.T) {
 			if len(a.sites([]place{at})) == 0 {
 				continue
 			}
-			right := p.run(inFloat64, nil).compute(at)
+			right := p.trial(inFloat64, nil).compute(at)
 			for _, v := range constants[a.cause] {
 				made := patch{a, []string{at.op}, at.layer, v}
 				want, _ := p.try(&subject{place: at, want: right}, &made, inFloat32)

@@ -59,7 +59,7 @@ func TestPlain(t *testing.T) {
 					t.Errorf("%s: %s has the shape %v, transformers' %v", model, x.Name, m.shape(at, len(rec.IDs)), x.Shape)
 				}
 			}
-			y := p.run(inFloat64, nil).compute(at)
+			y := p.trial(inFloat64, nil).compute(at)
 			if e := apart(y, ref[at]); !(e <= 2e-6) {
 				t.Errorf("%s: %s: error %.1e of the largest number, tolerance 2e-06", model, at.name(), e)
 			}
@@ -70,7 +70,7 @@ func TestPlain(t *testing.T) {
 				prec      precision
 				tolerance float64
 			}{{inFloat32, 4e-6}, {inBF16, 0.1}, {inF16, 0.01}} {
-				z := p.run(tt.prec, nil).compute(at)
+				z := p.trial(tt.prec, nil).compute(at)
 				if e := apart(z, y); !(e <= tt.tolerance) {
 					t.Errorf("%s: %s: rounded to %s: %.1e apart, tolerance %.0e", model, at.name(), tt.prec.cause, e, tt.tolerance)
 				}
@@ -109,14 +109,14 @@ func TestPlainVariants(t *testing.T) {
 		p := newPlain(m, ids)
 		p.ref = tensorsOf(t, m, rec)
 		for _, at := range m.places() {
-			y := p.run(inFloat64, nil).compute(at)
+			y := p.trial(inFloat64, nil).compute(at)
 			if e := apart(y, p.ref[at]); !(e <= 4e-6) {
 				t.Errorf("%s: %s: error %.1e of the largest number, tolerance 4e-06", dir, at.name(), e)
 			}
 		}
 		// From the ids alone.
 		alone, head := newPlain(m, ids), place{m.Config.Layers, "lm_head"}
-		if e := apart(alone.run(inFloat64, nil).compute(head), p.ref[head]); !(e <= 2e-5) {
+		if e := apart(alone.trial(inFloat64, nil).compute(head), p.ref[head]); !(e <= 2e-5) {
 			t.Errorf("%s: the logits from the ids alone: error %.1e of the largest number, tolerance 2e-05", dir, e)
 		}
 		if cone := alone.cone(head); !slices.Equal(cone, m.places()) {
@@ -153,7 +153,7 @@ func TestPlainPlaces(t *testing.T) {
 func TestPlainRows(t *testing.T) {
 	defer answers(t, "plain")()
 	m, rec := openTiny(t, "qwen3-tiny", "qwen3-tiny/trace.safetensors")
-	c := &call{newPlain(m, rec.IDs).run(inFloat64, nil), place{-1, "embed_tokens"}}
+	c := &call{newPlain(m, rec.IDs).trial(inFloat64, nil), place{-1, "embed_tokens"}}
 	for row, ok := range map[int]bool{0: true, 96: true, 97: false, -1: false} {
 		if y := c.rows(func(int) int { return row }); (y != nil) != ok || ok && len(y) != len(rec.IDs)*m.Config.Hidden {
 			t.Errorf("row %d: got %d numbers", row, len(y))
@@ -196,7 +196,7 @@ func TestPlainRounding(t *testing.T) {
 				t.Errorf("%s of %q is not rounded as it should be: %.1e apart", what, prec.cause, apart(got, want))
 			}
 		}
-		c := &call{newPlain(m, ids).run(prec, nil), place{1, "q_proj"}}
+		c := &call{newPlain(m, ids).trial(prec, nil), place{1, "q_proj"}}
 
 		x, w := numbers(seq*cfg.Hidden), numbers(cfg.Hidden)
 		for _, centre := range []bool{false, true} {
@@ -413,10 +413,10 @@ var findTest = mistake{cause: "test", at: "q_proj", says: "times %g", fit: byFac
 
 // subjectOf is what a reference holds at a place, to be explained.
 func subjectOf(p *plain, at place, want []float64) *subject {
-	y := p.run(inFloat64, nil).compute(at)
+	y := p.trial(inFloat64, nil).compute(at)
 	shape := p.m.shape(at, len(p.ids))
 	s := &subject{place: at, name: at.name(), want: want, width: shape[len(shape)-1], prec: inFloat32, cone: p.cone(at)}
-	s.ruler = noise(y, p.run(inFloat32, nil).compute(at), s.width, inFloat32)
+	s.ruler = noise(y, p.trial(inFloat32, nil).compute(at), s.width, inFloat32)
 	s.own = s.ruler.distance(y, want)
 	return s
 }
@@ -473,7 +473,7 @@ func TestFitted(t *testing.T) {
 	} {
 		p := newPlain(m, rec.IDs)
 		p.ref = tensorsOf(t, m, rec)
-		right := p.run(inFloat64, nil).compute(at)
+		right := p.trial(inFloat64, nil).compute(at)
 		k := &mistake{cause: "test", at: at.op, fit: tt.fit, run: func(c *call) []float64 { return tt.run(c, c.value()) }}
 		if tt.tries != nil {
 			k.tries = constants(tt.tries...)
@@ -512,7 +512,7 @@ func TestTry(t *testing.T) {
 	}
 	at := place{1, blockOutput}
 	p := ends()
-	right := p.run(inFloat64, nil).compute(at)
+	right := p.trial(inFloat64, nil).compute(at)
 	var names []string
 	for _, c := range p.cone(at) {
 		names = append(names, c.name())
@@ -541,7 +541,7 @@ func TestTry(t *testing.T) {
 			if tt.layer == 0 || op == "norm" {
 				continue
 			}
-			x := slices.Clone(hand.run(inFloat64, nil).compute(c))
+			x := slices.Clone(hand.trial(inFloat64, nil).compute(c))
 			for i := range x {
 				x[i] *= 3
 			}
@@ -551,7 +551,7 @@ func TestTry(t *testing.T) {
 			}
 			hand.ref[c] = x
 		}
-		w := hand.run(inFloat64, nil).compute(at)
+		w := hand.trial(inFloat64, nil).compute(at)
 		if tt.ops[0] == blockOutput {
 			w = hand.ref[at]
 		}
@@ -562,10 +562,10 @@ func TestTry(t *testing.T) {
 			t.Errorf("%v in layer %d: changed: %v", tt.ops, tt.layer, changed)
 		}
 	}
-	if again := p.run(inFloat64, nil).compute(at); !slices.Equal(again, right) {
+	if again := p.trial(inFloat64, nil).compute(at); !slices.Equal(again, right) {
 		t.Error("what a mistake made has stayed")
 	}
-	if rounded := p.run(inFloat32, nil).compute(at); apart(rounded, right) == 0 || apart(rounded, right) > 1e-5 {
+	if rounded := p.trial(inFloat32, nil).compute(at); apart(rounded, right) == 0 || apart(rounded, right) > 1e-5 {
 		t.Errorf("the whole block rounded is %.1e apart", apart(rounded, right))
 	}
 }

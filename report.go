@@ -71,10 +71,10 @@ type TensorReport struct {
 	Cosine      Number `json:"cosine"`
 	OwnMaxAbs   Number `json:"own_max_abs"`
 	OwnRelative Number `json:"own_relative"`
-	OwnExcess   Number `json:"own_excess"` // own error in units of what rounding allows
-	Status      string `json:"status"`     // ok, inherited, broken, missing or shape
-	Worst       []Spot `json:"worst"`      // where the own error is largest
-	Bias        Number `json:"bias"`       // mean of the own error's sign towards zero: rounding has about 0, truncation 1
+	OwnExcess   Number `json:"own_excess"`   // own error in units of what rounding allows
+	Status      string `json:"status"`       // ok, inherited, broken, missing or shape
+	Worst       []Spot `json:"worst"`        // where the own error is largest
+	TowardsZero Number `json:"towards_zero"` // mean of the own error's sign towards zero: rounding has about 0, truncation 1
 
 	positions []float64 // rms error of each token, by the rms of the token's row
 }
@@ -432,14 +432,14 @@ func (k *comparison) chain(s *subject, row *TensorReport) {
 
 // own judges our step, run on the reference's inputs.
 func (k *comparison) own(s *subject, row *TensorReport) {
-	y := k.run(inFloat64, nil).compute(s.place)
+	y := k.trial(inFloat64, nil).compute(s.place)
 	s.cone = k.cone(s.place)
 	k.measure(s, y, inFloat32)
 	row.OwnMaxAbs, row.OwnExcess = Number(s.own.max), Number(s.own.excess)
 	if row.OwnRelative = Number(s.own.max / s.own.size); s.own.max == 0 {
 		row.OwnRelative = 0
 	}
-	row.Bias = Number(bias(y, s.want))
+	row.TowardsZero = Number(towardsZero(y, s.want))
 	row.Worst = worst(y, s.want, k.m.shape(s.place, len(k.ids)))
 	if k.accepted(s) {
 		return
@@ -461,9 +461,9 @@ func (k *comparison) accepted(s *subject) bool {
 	return s.own.excess <= 1 || s.own.max <= k.Tolerance*s.own.size
 }
 
-// bias is 1 if every error of the reference makes its number smaller, -1 if
+// towardsZero is 1 if every error of the reference makes its number smaller, -1 if
 // larger.
-func bias(ours, want []float64) float64 {
+func towardsZero(ours, want []float64) float64 {
 	smaller, larger := 0, 0
 	for i, w := range want {
 		switch outwards := (w - ours[i]) * ours[i]; {
@@ -536,7 +536,7 @@ func (k *comparison) explain() {
 		k.conclude("mislabelled", k.trapped.name, "hidden-state-after-final-norm",
 			k.trapped.name+" holds the last layer's output after the final norm (as the last of transformers' hidden_states does); the layer itself is right", nil)
 	case len(k.soft) > 0:
-		k.precision(k.soft, k.soft[0].prec)
+		k.concludePrecision(k.soft, k.soft[0].prec)
 	default:
 		k.conclude("match", "", "", fmt.Sprintf("%d tensors agree to rounding", len(k.subjects)), nil)
 	}
@@ -547,14 +547,14 @@ func (k *comparison) before(a, b *subject) bool {
 	return slices.Index(k.subjects, a) < slices.Index(k.subjects, b)
 }
 
-// precision concludes that rounding explains everything.
-func (k *comparison) precision(all []*subject, prec precision) {
+// concludePrecision says that rounding explains everything.
+func (k *comparison) concludePrecision(all []*subject, prec precision) {
 	name := map[string]string{inBF16.cause: "bfloat16", inF16.cause: "float16"}[prec.cause]
 	detail := fmt.Sprintf("rounding to %s explains every difference (%d tensors); nothing else is wrong", name, len(all))
 	one := 0.0
 	for _, s := range all {
 		k.rows[s].Status = "broken"
-		one += float64(k.rows[s].Bias) / float64(len(all))
+		one += float64(k.rows[s].TowardsZero) / float64(len(all))
 	}
 	if one > 0.5 {
 		detail += "; the errors all point towards zero, as if bits were cut off and not rounded"
@@ -574,7 +574,7 @@ func (k *comparison) differs(broken []*subject) {
 	f, ties, ok := k.cause(first)
 	if !ok {
 		if prec, all := k.coarseRounding(broken); all {
-			k.precision(broken, prec)
+			k.concludePrecision(broken, prec)
 			return
 		}
 		k.conclude("differs", first.name, "unknown", k.unknown(first), nil)
@@ -718,7 +718,7 @@ func (k *comparison) normComesLater(s *subject) bool {
 		if t.layer != s.layer || t == s {
 			continue
 		}
-		r := k.run(inFloat64, nil)
+		r := k.trial(inFloat64, nil)
 		normed := func(op string) []float64 {
 			w := wide(k.m.norm(place{s.layer, op[:1] + "_norm"}))
 			return (&call{r, place{s.layer, op}}).rms(r.input(place{s.layer, op}), w, float64(k.m.Config.Eps), false)
@@ -765,7 +765,7 @@ func (k *comparison) guessHead(s *subject) (f finding, ties []string, ok bool) {
 	if s.op != "lm_head" || len(s.cone) > 1 || !k.m.Config.TieEmbeddings {
 		return f, nil, false
 	}
-	y := k.run(inFloat64, nil).compute(s.place)
+	y := k.trial(inFloat64, nil).compute(s.place)
 	var aa, bb, ab float64
 	for i, w := range s.want {
 		aa, bb, ab = aa+y[i]*y[i], bb+w*w, ab+y[i]*w

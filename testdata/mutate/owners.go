@@ -64,14 +64,14 @@ var owners = map[string]string{
 	"place.name": "placeOf", "parent": "placeOf", "place": "plain", "blockOutput": "plain", "step": "plain", "steps": "plain", "isStep": "plain", "Model.places": "plain", "Model.shape": "plain",
 	"Model.norm": "plain", "Model.linear": "plain", "newPlain": "plain", "memoKey": "plain", "wide": "plain", "dotExact": "plain", "causal": "plain", "silu": "plain", "turn": "plain",
 	"precision": "yardstick", "inFloat64": "yardstick", "roundBF16": "yardstick", "roundF16": "yardstick", "noise": "yardstick", "distance": "yardstick", "subject": "yardstick",
-	"patch": "plain.find", "patch.hits": "plain.find", "everyLayer": "plain.find", "plain.run": "plain.find", "run.compute": "plain.find", "run.input": "plain.find", "run.isChanged": "plain.find",
+	"patch": "plain.find", "patch.hits": "plain.find", "everyLayer": "plain.find", "plain.trial": "plain.find", "trial.compute": "plain.find", "trial.input": "plain.find", "trial.isChanged": "plain.find",
 	"plain.cone": "plain.find", "plain.try": "plain.find", "plain.fitted": "plain.find", "plain.improve": "plain.find", "plain.nice": "plain.find", "plain.callOf": "plain.find", "finding": "plain.find",
-	"finding.says": "plain.find", "start": "plain.find", "closer": "plain.find", "patch.with": "plain.find", "plain.yards": "plain.find", "plain.reproduces": "plain.find", "plain.residual": "plain.find", "plain.measure": "yardstick", "mistake.sites": "plain.find", "layersOf": "plain.find", "likely": "plain.find", "leftover": "plain.find", "compareFloat": "plain.find", "roundTo": "plain.find", "run": "plain.find",
+	"finding.says": "plain.find", "start": "plain.find", "closer": "plain.find", "patch.with": "plain.find", "plain.yards": "plain.find", "plain.reproduces": "plain.find", "plain.residual": "plain.find", "plain.measure": "yardstick", "mistake.sites": "plain.find", "layersOf": "plain.find", "likely": "plain.find", "leftover": "plain.find", "compareFloat": "plain.find", "roundTo": "plain.find", "trial": "plain.find",
 	// mistakes.go
 	"mistakes": "mistake", "mistakeOf": "mistake", "asTried": "mistake", "fitting": "mistake", "allNorms": "mistake", "activations": "mistake", "grid": "mistake", "constants": "mistake", "count01": "mistake", "count": "mistake",
 	"ones": "mistake", "plusOne": "mistake", "reversed": "mistake", "namedMatrix": "mistake",
 	// report.go
-	"CompareOptions.Compare": "Compare", "fitShape": "Compare", "fingerprint": "Compare", "bias": "Compare", "worst": "Compare", "nonFinite": "Compare", "finding.number": "Compare", "finding.saying": "Compare",
+	"CompareOptions.Compare": "Compare", "fitShape": "Compare", "fingerprint": "Compare", "towardsZero": "Compare", "worst": "Compare", "nonFinite": "Compare", "finding.number": "Compare", "finding.saying": "Compare",
 	"change": "Compare", "inOrder": "Compare", "Report": "Compare", "Finding": "Compare", "TensorReport": "Compare", "Spot": "Compare", "CompareOptions": "Compare", "comparison": "Compare",
 	"Growth": "Growth.fit", "LayerGrowth": "Growth.fit", "line": "Growth.fit", "mean": "Growth.fit", "squares": "Growth.fit",
 	// page.go
