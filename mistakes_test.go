@@ -304,6 +304,19 @@ func TestMistakeWeights(t *testing.T) {
 			t.Errorf("constant %g: layer %s, want %s", value, got, want)
 		}
 	}
+	// A head in the file is the head, whether or not the config ties it to the embedding.
+	stored, _ := openTiny(t, "qwen2-tiny", "qwen2-tiny/trace.safetensors")
+	tied := &Model{Config: stored.Config, Layers: stored.Layers, Head: stored.Head, tensors: append([]Tensor{{Name: "empty", DType: F32, Shape: []int{0}}}, stored.tensors...)}
+	tied.Config.TieEmbeddings = true
+	for m, want := range map[*Model]string{stored: "model.embed_tokens.weight", tied: "model.embed_tokens.weight", m: ""} {
+		var names []string
+		for _, h := range at(newPlain(m, rec.IDs), 2, "lm_head", 0).otherHeads() {
+			names = append(names, h.name)
+		}
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("tied: %v: other heads %s, want %s", m.Config.TieEmbeddings, got, want)
+		}
+	}
 	narrow := &Model{Config: m.Config, Layers: m.Layers, rotary: m.rotary}
 	narrow.Config.HeadDim = 2
 	n := at(newPlain(narrow, rec.IDs), 0, "q_rope", 0)
