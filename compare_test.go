@@ -135,37 +135,37 @@ func TestCompareVerdicts(t *testing.T) {
 		detail                string
 		others                int
 	}{
-		{"good", good, "match", "", "", "41 tensors agree to rounding", 0},
+		{"good", good, "match", "", "", "agreement to rounding, in 41 tensors", 0},
 		{"the state after the final norm", good.with(trap), "mislabelled", "model.layers.1", "hidden-state-after-final-norm", "model.layers.1 holds the last layer's output after the final norm (as the last of transformers' hidden_states does); the layer itself is right", 0},
 		{"that, and a mistake", good.with(trap, changed["logits-scaled"]), "differs", "lm_head", "logits-scaled", "the logits are multiplied by 0.125; besides, model.layers.1 was taken after the final norm", 0},
 		{"a final norm in the layer, and one after it", good.with(trap, port{"model.norm": normOf(good["model.norm"])}), "differs", "model.layers.1", "hidden-state-after-final-norm",
-			"what is called the last layer's output was taken after the final norm; the layer itself is right, in layer 1; 0 of 1 other broken tensors are explained by it", 1},
+			"what is called the last layer's output was taken after the final norm; the layer itself is right, in layer 1; it explains 0 of 1 other broken tensor", 1},
 		{"the final norm's input in its place", good.with(port{"hidden_states.2": good["model.norm"], "model.norm": good["model.layers.1"], "lm_head": nil}), "mislabelled", "model.norm", "final-norm-missing", "model.norm was taken before the final norm; the norm itself was applied", 0},
-		{"no final norm", good.with(port{"model.norm": good["model.layers.1"]}), "differs", "model.norm", "final-norm-missing", "the final RMSNorm is left out; 0 of 1 other broken tensors are explained by it", 1},
+		{"no final norm", good.with(port{"model.norm": good["model.layers.1"]}), "differs", "model.norm", "final-norm-missing", "the final RMSNorm is left out; it explains 0 of 1 other broken tensor", 1},
 
 		{"rounded to bfloat16", good.rounded(roundBF16), "precision", "model.layers.0.input_layernorm", "bf16-rounding", "rounding to bfloat16 explains every difference (40 tensors); nothing else is wrong", 0},
 		{"cut to bfloat16", engine(precision{"", 0x1p-8, 1, 1, cut}), "precision", "model.layers.0.input_layernorm", "bf16-rounding", "rounding to bfloat16 explains every difference (40 tensors); nothing else is wrong; the errors all point towards zero, as if bits were cut off and not rounded", 0},
 		{"rounded to float16", good.rounded(roundF16), "precision", "model.layers.0.input_layernorm", "f16-rounding", "rounding to float16 explains every difference (40 tensors); nothing else is wrong", 0},
 		{"rounded but for one", good.rounded(roundBF16).with(good.only("0.mlp.act_fn")), "precision", "model.layers.0.input_layernorm", "bf16-rounding", "rounding to bfloat16 explains every difference (40 tensors); nothing else is wrong", 0},
-		{"rounded inside to bfloat16", inside(inBF16), "precision", "model.layers.0", "bf16-rounding", "rounding to bfloat16 explains every difference (1 tensors); nothing else is wrong", 0},
-		{"rounded inside to float16", inside(inF16), "precision", "model.layers.0", "f16-rounding", "rounding to float16 explains every difference (1 tensors); nothing else is wrong", 0},
+		{"rounded inside to bfloat16", inside(inBF16), "precision", "model.layers.0", "bf16-rounding", "rounding to bfloat16 explains every difference (1 tensor); nothing else is wrong", 0},
+		{"rounded inside to float16", inside(inF16), "precision", "model.layers.0", "f16-rounding", "rounding to float16 explains every difference (1 tensor); nothing else is wrong", 0},
 		{"rounded, and broken", good.only("0.self_attn.q_norm", "0.self_attn.k_norm").with(changed["rope-interleaved"]).rounded(roundBF16), "differs", "model.layers.0.self_attn.q_rope", "rope-interleaved",
-			"numbers 2i and 2i+1 form a pair, and not i and i+headDim/2, in layer 0; 1 of 1 other broken tensors are explained by it", 0},
+			"numbers 2i and 2i+1 form a pair, and not i and i+headDim/2, in layer 0; it explains 1 of 1 other broken tensor", 0},
 
-		{"rounded, and not scaled", unscaled, "differs", "model.layers.0.self_attn.probs", "scale-missing", "the scores are not divided by sqrt(headDim), in every layer; 1 of 2 other broken tensors are explained by it; from what was recorded this cannot be told from scale-wrong (the scores are multiplied by 1)", 1},
+		{"rounded, and not scaled", unscaled, "differs", "model.layers.0.self_attn.probs", "scale-missing", "the scores are not divided by sqrt(headDim), in every layer; it explains 1 of 2 other broken tensors; from what was recorded this cannot be told from scale-wrong (the scores are multiplied by 1)", 1},
 
 		{"v alone not normed", good.only("embed_tokens", "0.self_attn.q_proj", "0.self_attn.k_proj").with(changed["not-normed-v"]), "differs", l0 + "self_attn.v_proj", "input-not-normed",
 			"the projection reads the residual stream, not its norm, in v_proj, in layer 0; from what was recorded this cannot be told from norm-missing (the RMSNorm is left out, in input_layernorm)", 0},
 		{"none of them normed", good.only("embed_tokens").with(changed["not-normed-qkv"]), "differs", l0 + "self_attn.q_proj", "norm-missing",
-			"the RMSNorm is left out, in input_layernorm, in layer 0; 2 of 2 other broken tensors are explained by it; from what was recorded this cannot be told from input-not-normed (the projection reads the residual stream, not its norm, in q_proj)", 0},
+			"the RMSNorm is left out, in input_layernorm, in layer 0; it explains 2 of 2 other broken tensors; from what was recorded this cannot be told from input-not-normed (the projection reads the residual stream, not its norm, in q_proj)", 0},
 		{"q's norm alone has the other's weight", good.only("0.self_attn.q_proj", "0.self_attn.k_proj", "0.self_attn.k_norm").with(changed["qk-swapped"].only("q_norm")), "differs", l0 + "self_attn.q_norm", "norm-wrong-weight", "the norm has the weight of model.layers.0.self_attn.k_norm, in layer 0", 0},
 		{"k's norm alone has the other's weight", good.only("0.self_attn.q_proj", "0.self_attn.k_proj", "0.self_attn.q_norm").with(changed["qk-swapped"].only("k_norm")), "differs", l0 + "self_attn.k_norm", "norm-wrong-weight", "the norm has the weight of model.layers.0.self_attn.q_norm, in layer 0", 0},
 		{"the norm after the rotation", good.only("0.self_attn.q_proj").with(port{l0 + "self_attn.q_norm": good[l0+"self_attn.q_proj"]}, changed["qk-after-rope-absent"].only("q_rope")), "differs", l0 + "self_attn.q_norm", "qk-norm-after-rope",
-			"the q/k norm is applied after the rotation, in layer 0; 1 of 1 other broken tensors are explained by it", 0},
-		{"gate and up exchanged by the loader", good.only("0.post_attention_layernorm").with(changed["gate-up-loaded"].only("_proj")), "differs", l0 + "mlp.gate_proj", "gate-up-swapped", "the activation is taken of up, and not of gate, in layer 0; 1 of 1 other broken tensors are explained by it", 0},
+			"the q/k norm is applied after the rotation, in layer 0; it explains 1 of 1 other broken tensor", 0},
+		{"gate and up exchanged by the loader", good.only("0.post_attention_layernorm").with(changed["gate-up-loaded"].only("_proj")), "differs", l0 + "mlp.gate_proj", "gate-up-swapped", "the activation is taken of up, and not of gate, in layer 0; it explains 1 of 1 other broken tensor", 0},
 		{"gate alone has up's weight", good.only("0.post_attention_layernorm").with(changed["gate-up-loaded"].only("gate_proj")), "differs", l0 + "mlp.gate_proj", "wrong-weight", "the weight is that of model.layers.0.mlp.up_proj, in layer 0", 0},
-		{"two thetas", good.only("0.self_attn.q_norm", "0.self_attn.k_norm").with(changed["rope-theta-1e4"].only("q_rope"), changed["rope-theta-k"]), "differs", l0 + "self_attn.q_rope", "rope-theta", "theta is 10000, or the frequencies are made for heads of 15: these are the same numbers, in layer 0; 0 of 1 other broken tensors are explained by it", 1},
-		{"logits that have something to do with the embedding", good.only("model.norm").with(port{"lm_head": noisy}), "differs", "lm_head", "unknown", "own error 2 of 6.7, and none of the 47 known mistakes reproduces it", 0},
+		{"two thetas", good.only("0.self_attn.q_norm", "0.self_attn.k_norm").with(changed["rope-theta-1e4"].only("q_rope"), changed["rope-theta-k"]), "differs", l0 + "self_attn.q_rope", "rope-theta", "theta is 10000, or the frequencies are made for heads of 15: these are the same numbers, in layer 0; it explains 0 of 1 other broken tensor", 1},
+		{"logits that have something to do with the embedding", good.only("model.norm").with(port{"lm_head": noisy}), "differs", "lm_head", "unknown", "largest own error 2, largest number 6.7, and none of the 47 known mistakes reproduces it", 0},
 	} {
 		r, err := Compare(m, tt.port.recording(m, ids))
 		if err != nil {
@@ -179,8 +179,39 @@ func TestCompareVerdicts(t *testing.T) {
 		if r.Verdict != tt.verdict || first != tt.first || cause != tt.cause || r.Detail != tt.detail || len(r.Others) != tt.others {
 			t.Errorf("%s: got\n%s, %s, %s, %d others: %s\nwant\n%s, %s, %s, %d others: %s", tt.name, r.Verdict, first, cause, len(r.Others), r.Detail, tt.verdict, tt.first, tt.cause, tt.others, tt.detail)
 		}
-		if explained := r.Verdict == "differs" && cause != "unknown" || r.Verdict == "precision"; !explained && r.Residual != 0 || !(r.Residual < 0.02) {
-			t.Errorf("%s: the cause leaves %g of the largest number", tt.name, float64(r.Residual))
+		unexplained := Number(0)
+		for _, row := range r.Tensors {
+			if row.Name == first {
+				unexplained = row.OwnRelative
+			}
+		}
+		if r.Verdict == "match" && r.Residual != 0 || cause == "unknown" && r.Residual != unexplained || cause != "unknown" && !(r.Residual < 0.02 && r.Residual <= unexplained) {
+			t.Errorf("%s: the cause leaves %g of the largest number, the whole error is %g", tt.name, float64(r.Residual), float64(unexplained))
+		}
+	}
+}
+
+// TestCompareRoundedTable has a port in two bytes of a model in four: its embedding is
+// rounded, which is no mistake, and what is wrong is still found.
+func TestCompareRoundedTable(t *testing.T) {
+	defer answers(t, "Compare")()
+	m, ids, good, changed := portOf(t, "qwen2-tiny") // F32
+	rows := slices.Clone(good["model.embed_tokens"])
+	copy(rows[3*48:4*48], m.Embed.Row(5))
+	const l0 = "model.layers.0."
+	for _, prec := range []precision{inBF16, inF16} {
+		for _, tt := range []struct {
+			port                   port
+			verdict, first, detail string
+		}{
+			{good, "precision", "model.embed_tokens", "rounding to"},
+			{good.only("embed_tokens", "0.input_layernorm").with(changed["bias-missing"]), "differs", l0 + "self_attn.q_proj", "the bias is not added"},
+			{good.only("0.input_layernorm").with(port{"model.embed_tokens": rows}), "differs", "model.embed_tokens", fmt.Sprintf("the rows that are read belong to other ids: token 3, id %d, reads row 5", ids[3])},
+		} {
+			r, err := Compare(m, tt.port.rounded(prec.round).recording(m, ids))
+			if err != nil || r.Verdict != tt.verdict || *r.First != tt.first || !strings.HasPrefix(r.Detail, tt.detail) {
+				t.Errorf("%s: got %v, %v, want %s at %s: %s", prec.cause, err, r, tt.verdict, tt.first, tt.detail)
+			}
 		}
 	}
 }
@@ -202,7 +233,7 @@ func TestCompareOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "eps is 0.01, in layer 0; 0 of 8 other broken tensors are explained by it"; *r.Cause != "norm-eps" || r.Detail != want {
+	if want := "eps is 0.01, in layer 0; it explains 0 of 8 other broken tensors"; *r.Cause != "norm-eps" || r.Detail != want {
 		t.Errorf("got %s, want %s", r.Detail, want)
 	}
 	var got []string // of four that are looked at: what is not a number has no cause
@@ -213,7 +244,7 @@ func TestCompareOthers(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	r, err = Compare(m, good.with(port{"model.layers.0.self_attn.k_proj": broken["model.layers.0.self_attn.k_proj"]}).recording(m, ids))
-	if err != nil || *r.First != "model.layers.0.self_attn.k_proj" || *r.Cause != "unknown" || r.Detail != "1 of its numbers are NaN or Inf, and what it was made of is finite" {
+	if err != nil || *r.First != "model.layers.0.self_attn.k_proj" || *r.Cause != "unknown" || r.Detail != "holds NaN or Inf (1 of 160 numbers), and what it was made of is finite" || r.Residual != 1 {
 		t.Errorf("not a number: %v, %v", err, r)
 	}
 	// A cause that is found once is named once, whether or not that of the first is known.
@@ -251,6 +282,23 @@ func TestCompareErrors(t *testing.T) {
 		rec  *Recording
 		want string
 	}{
+		{"no reference", m, CompareOptions{}, nil, "qwen: Compare: found no reference, expected a recording"},
+		{"no reference and no model", nil, CompareOptions{Ours: rec}, nil, "qwen: Compare: found no reference, expected a recording"},
+		{"an id that is not in the vocabulary", m, CompareOptions{Op: "q_proj"}, &Recording{IDs: []int{1, 97}, Tensors: rec.Tensors}, "qwen: token 1 of the input: found id 97, expected 0 to 96"},
+		{"the same, of one layer", m, CompareOptions{Layers: []int{0}}, &Recording{IDs: []int{-1}, Tensors: rec.Tensors}, "qwen: token 0 of the input: found id -1, expected 0 to 96"},
+		{"the same, of both", m, CompareOptions{Ours: &Recording{IDs: []int{97}}}, &Recording{IDs: []int{97}, Tensors: rec.Tensors}, "qwen: token 0 of the input: found id 97, expected 0 to 96"},
+		{"no ids", m, CompareOptions{Op: "mlp"}, &Recording{Tensors: rec.Tensors}, "qwen: found no tokens, expected at least one"},
+		{"no ids, of two recordings", nil, CompareOptions{Ours: &Recording{Tensors: rec.Tensors}}, &Recording{Tensors: rec.Tensors}, "qwen: the recording: found no ids, expected those that were run"},
+		{"too many ids", m, CompareOptions{Op: "mlp"}, &Recording{IDs: make([]int, m.Config.MaxPositions+1), Tensors: rec.Tensors}, "qwen: context is full: found"},
+		{"fewer bytes than the shape needs", m, CompareOptions{}, &Recording{IDs: ids, Tensors: []Tensor{{"lm_head", F32, []int{8, 97}, make([]byte, 4)}}}, `qwen: lm_head: found 4 bytes for shape [8 97] of "F32", expected 3104`},
+		{"no tensor in both", nil, CompareOptions{Ours: &Recording{IDs: ids, Tensors: rec.Tensors[:1]}}, &Recording{IDs: ids, Tensors: rec.Tensors[1:]}, "qwen: the recordings: found no tensor in both, expected one to compare"},
+		{"no tensor of that step", nil, CompareOptions{Ours: rec, Op: "q_norm", Layers: []int{0, 4}}, &Recording{IDs: ids, Tensors: rec.Tensors[:1]}, "qwen: the recordings: found no tensor of step q_norm in layers [0 4] in both, expected one to compare"},
+		{"no such step, without a model", nil, CompareOptions{Ours: rec, Op: "q"}, rec, `qwen: step "q": not known, expected one of self_attn, mlp, block, embed_tokens,`},
+		{"a step that the recording lacks", m, CompareOptions{Op: "q_norm", Layers: []int{1}}, &Recording{IDs: ids, Tensors: []Tensor{NewTensor("lm_head", good["lm_head"], 8, 97)}}, "qwen: the recording: found no tensor of step q_norm in layer 1, expected one to judge"},
+		{"no tensors", m, CompareOptions{}, &Recording{IDs: ids}, "qwen: the recording: found no tensor whose name is known among 0 tensors, expected names"},
+		{"names of a megabyte", m, CompareOptions{}, &Recording{IDs: ids, Tensors: []Tensor{{Name: strings.Repeat("\x01", 1<<20)}}}, `\x01…", expected names`},
+		{"a shape and a name of a megabyte", m, CompareOptions{}, &Recording{IDs: ids, Tensors: []Tensor{NewTensor(strings.Repeat("\x01", 1<<20)+".lm_head", []float32{1}, 1)}}, `\x01…": found shape [1], expected [8 97]: no tensor fits`},
+		{"an op of a megabyte", m, CompareOptions{Op: strings.Repeat("\x01", 1<<20)}, rec, `\x01…": not known, expected`},
 		{"nothing of ours", nil, CompareOptions{}, rec, "qwen: Compare: found no model and no recording of ours, expected one of them"},
 		{"a model that is closed", closed, CompareOptions{Ours: rec}, rec, ErrClosed.Error()},
 		{"a closed model's own run", closed, CompareOptions{}, rec, ErrClosed.Error()},
@@ -258,12 +306,12 @@ func TestCompareErrors(t *testing.T) {
 		{"theirs holds no numbers", m, CompareOptions{}, counts, "I64"},
 		{"neither does, without a model", nil, CompareOptions{Ours: rec}, counts, "I64"},
 		{"nor ours", nil, CompareOptions{Ours: counts}, rec, "I64"},
-		{"no such step", m, CompareOptions{Op: "q_projection"}, rec, `qwen: the recording: found no tensor of step "q_projection" in layers [], expected one to judge`},
-		{"no such layer", m, CompareOptions{Layers: []int{7}}, rec, `qwen: the recording: found no tensor of step "" in layers [7], expected one to judge`},
-		{"no name that is known", m, CompareOptions{}, &Recording{IDs: ids, Tensors: []Tensor{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d"}, {Name: "x_outputs"}}}, "qwen: the recording: found no tensor whose name is known (first: a, b, c), expected names such as model.layers.0.input_layernorm; see -rename"},
-		{"no shape that fits", m, CompareOptions{}, &Recording{IDs: ids, Tensors: []Tensor{NewTensor("lm_head", []float32{1}, 1)}}, "qwen: lm_head: found shape [1], expected [8 97]: no tensor fits the config and the 8 ids"},
+		{"no such step", m, CompareOptions{Op: "q_projection"}, rec, `qwen: step "q_projection": not known, expected one of self_attn, mlp, block, embed_tokens, input_layernorm, q_proj, k_proj, v_proj, q_norm, k_norm, q_rope, k_rope, probs, context, o_proj, attn_residual, post_attention_layernorm, gate_proj, up_proj, act_fn, gated, down_proj, output, norm, lm_head`},
+		{"no such layer", m, CompareOptions{Layers: []int{7}}, rec, "qwen: the recording: found no tensor in layer 7, expected one to judge"},
+		{"no name that is known", m, CompareOptions{}, &Recording{IDs: ids, Tensors: []Tensor{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d"}, {Name: "x_outputs"}}}, "qwen: the recording: found no tensor whose name is known among 5 tensors, such as a, b, c, expected names such as model.layers.0.input_layernorm; see -rename"},
+		{"no shape that fits", m, CompareOptions{}, &Recording{IDs: ids, Tensors: []Tensor{NewTensor("lm_head", []float32{1}, 1)}}, "qwen: lm_head: found shape [1], expected [8 97]: no tensor fits the config and 8 ids"},
 	} {
-		if r, err := tt.o.Compare(tt.m, tt.rec); r != nil || err == nil || !strings.Contains(err.Error(), tt.want) {
+		if r, err := tt.o.Compare(tt.m, tt.rec); r != nil || err == nil || !strings.Contains(err.Error(), tt.want) || len(err.Error()) > 2000 || strings.Count(err.Error(), "qwen: ") != 1 || strings.Contains(err.Error(), "\x01") {
 			t.Errorf("%s: got %v, %v, want %s", tt.name, r, err, tt.want)
 		}
 	}
@@ -278,7 +326,7 @@ func TestCompareNames(t *testing.T) {
 	defer answers(t, "Compare")()
 	m, ids, good, _ := portOf(t, "qwen3-tiny")
 	for n, want := range map[int]string{
-		0: "[]", 1: "[1 names are not known and were left out: a]", 5: "[5 names are not known and were left out: a, b, c, d, e]", 6: "[6 names are not known and were left out: a, b, c, d, e]"} {
+		0: "[]", 1: "[1 name not known, left out: a]", 5: "[5 names not known, left out: a, b, c, d, e]", 6: "[6 names not known, left out: a, b, c, d, e]"} {
 		rec := good.recording(m, ids)
 		for i := range n {
 			rec.Tensors = append(rec.Tensors, idTensor("abcdef"[i:i+1], I64, []int{1}, 1))
@@ -421,7 +469,7 @@ func TestCompareRecordings(t *testing.T) {
 		r.Detail != "the first tensor that differs by more than 0.0001 of its largest number; without a model (-model) nothing is known of its cause" || r.Growth.Layers == nil {
 		t.Errorf("got %+v", r)
 	}
-	if r, err = (CompareOptions{Ours: ours, Tolerance: 0.5}).Compare(nil, &Recording{IDs: ours.IDs, Tensors: theirs.Tensors[4:6]}); err != nil || r.Verdict != "match" || r.Detail != "no tensor differs by more than 0.5 of its largest number" {
+	if r, err = (CompareOptions{Ours: ours, Tolerance: 0.5}).Compare(nil, &Recording{IDs: ours.IDs, Tensors: theirs.Tensors[4:6]}); err != nil || r.Verdict != "match" || r.Detail != "agreement to 0.5 of the largest number, in 2 tensors" {
 		t.Errorf("with a tolerance: %v, %v", r, err)
 	}
 	m, _, _, _ := portOf(t, "qwen3-tiny")
@@ -433,6 +481,110 @@ func TestCompareRecordings(t *testing.T) {
 				t.Errorf("%v: %v, %v", ids, r, err)
 			}
 		}
+	}
+}
+
+// TestCompareTwo has pairs of recordings that differ in how they are written down, or in
+// what they hold.
+func TestCompareTwo(t *testing.T) {
+	defer answers(t, "Compare")()
+	inf, nan := float32(math.Inf(-1)), float32(math.NaN())
+	count := func(n int) (x []float32) {
+		for i := range n {
+			x = append(x, float32(i))
+		}
+		return x
+	}
+	other := scaledBy(count(24), 2)
+	turned := []float32{0, 1, 2, 3, 12, 13, 14, 15, 4, 5, 6, 7, 16, 17, 18, 19, 8, 9, 10, 11, 20, 21, 22, 23} // [3 2 4] of [2 3 4]
+	const rope, norm = "model.layers.1.self_attn.q_rope", "model.layers.3.input_layernorm"
+	for _, tt := range []struct {
+		name                 string
+		ours, theirs         []Tensor
+		o                    CompareOptions
+		verdict, first       string
+		residual             Number
+		detail, warning, all string
+	}{
+		{"a batch of one in theirs", []Tensor{NewTensor(rope, count(24), 2, 3, 4)}, []Tensor{NewTensor(rope, count(24), 1, 2, 3, 4)}, CompareOptions{}, "match", "", 0, "agreement to 0.0001 of the largest number, in 1 tensor", "", "ok"},
+		{"a batch of one in ours", []Tensor{NewTensor(rope, count(24), 1, 2, 3, 4)}, []Tensor{NewTensor(rope, count(24), 2, 3, 4)}, CompareOptions{}, "match", "", 0, "agreement to 0.0001 of the largest number, in 1 tensor", "", "ok"},
+		{"heads in one dimension", []Tensor{NewTensor(rope, count(24), 2, 12)}, []Tensor{NewTensor(rope, count(24), 2, 3, 4)}, CompareOptions{}, "match", "", 0, "agreement to 0.0001 of the largest number, in 1 tensor", "", "ok"},
+		{"heads first", []Tensor{NewTensor(rope, turned, 3, 2, 4)}, []Tensor{NewTensor(rope, count(24), 2, 3, 4)}, CompareOptions{}, "match", "", 0, "agreement to 0.0001 of the largest number, in 1 tensor", "", "ok"},
+		{"another shape", []Tensor{NewTensor("a", count(24), 24), NewTensor("b", count(2), 2)}, []Tensor{NewTensor("a", count(23), 23), NewTensor("b", count(2), 2)}, CompareOptions{}, "differs", "a", 1, "a: found shape [23], and [24] in ours", "", "shape ok"},
+		{"as many numbers in another shape", []Tensor{NewTensor("a", count(24), 4, 6)}, []Tensor{NewTensor("a", count(24), 6, 4)}, CompareOptions{}, "differs", "a", 1, "a: found shape [6 4], and [4 6] in ours", "", "shape"},
+		{"an error, and then another shape", []Tensor{NewTensor(rope, other, 24), NewTensor("b", count(2), 2)}, []Tensor{NewTensor("b", count(1), 1), NewTensor(rope, count(24), 24)}, CompareOptions{}, "differs", rope, 1, "", "", "broken shape"},
+		{"another shape, and then an error", []Tensor{NewTensor(rope, other, 24), NewTensor("lm_head", other, 24)}, []Tensor{NewTensor("lm_head", count(24), 24), NewTensor(rope, count(12), 12)}, CompareOptions{}, "differs", rope, 1, "", "", "shape inherited"},
+		{"something in front", []Tensor{NewTensor("net."+norm, count(24), 24), NewTensor("net."+rope, other, 24), NewTensor("lm_head", other, 24)},
+			[]Tensor{NewTensor("lm_head", count(24), 24), NewTensor(norm, count(24), 24), NewTensor(rope, count(24), 24)}, CompareOptions{}, "differs", rope, 1, "", "", "broken ok inherited"},
+		{"something in front of theirs", []Tensor{NewTensor(norm, other, 24), NewTensor(rope, other, 24)}, []Tensor{NewTensor("net."+norm, count(24), 24), NewTensor("a.net."+rope, count(24), 24)}, CompareOptions{}, "differs", "a.net." + rope, 1, "", "", "broken inherited"},
+		{"a state and a block", []Tensor{NewTensor("hidden_states.1", count(24), 24), NewTensor("hidden_states.2", other, 24)}, []Tensor{NewTensor("model.norm", count(24), 24), NewTensor("model.layers.0", count(24), 24)}, CompareOptions{}, "differs", "model.norm", 1, "", "", "ok broken"},
+		{"one of its own name before one of its place", []Tensor{NewTensor("net."+norm, other, 24), NewTensor(norm, count(24), 24), NewTensor(norm, other, 24)}, []Tensor{NewTensor(norm, count(24), 24)}, CompareOptions{}, "match", "", 0, "", "", "ok"},
+		{"counts among them", []Tensor{idTensor("position_ids", I64, []int{2}, 0, 1), NewTensor("a", count(2), 2)}, []Tensor{idTensor("position_ids", I64, []int{2}, 0, 1), NewTensor("a", count(2), 2)}, CompareOptions{}, "match", "", 0, "agreement to 0.0001 of the largest number, in 1 tensor", "left out: position_ids: found dtype I64, expected F32, F16, BF16 or F64", "ok"},
+		{"counts in ours alone", []Tensor{idTensor("b", I64, []int{2}, 0, 1), NewTensor("a", count(2), 2)}, []Tensor{NewTensor("b", count(2), 2), NewTensor("a", count(2), 2)}, CompareOptions{}, "match", "", 0, "", "left out: b: found dtype I64, expected F32, F16, BF16 or F64", "ok"},
+		{"a mask", []Tensor{NewTensor("a", []float32{0, inf, nan, 4}, 4)}, []Tensor{NewTensor("a", []float32{0, inf, nan, 4}, 4)}, CompareOptions{}, "match", "", 0, "", "", "ok"},
+		{"an error beside a mask", []Tensor{NewTensor("a", []float32{0, inf, nan, 3}, 4)}, []Tensor{NewTensor("a", []float32{0, inf, nan, 4}, 4)}, CompareOptions{}, "differs", "a", 0.25, "", "", "broken"},
+		{"infinities that differ", []Tensor{NewTensor("a", []float32{0, -inf}, 2)}, []Tensor{NewTensor("a", []float32{0, inf}, 2)}, CompareOptions{}, "differs", "a", Number(math.Inf(1)), "", "", "broken"},
+		{"no numbers", []Tensor{NewTensor("a", nil, 0)}, []Tensor{NewTensor("a", nil, 0)}, CompareOptions{}, "match", "", 0, "", "", "ok"},
+		{"one step", []Tensor{NewTensor("a", other, 24), NewTensor(norm, other, 24), NewTensor(rope, count(24), 24)}, []Tensor{NewTensor("a", count(24), 24), NewTensor(norm, count(24), 24), NewTensor(rope, count(24), 24)}, CompareOptions{Op: "q_rope"}, "match", "", 0, "agreement to 0.0001 of the largest number, in 1 tensor", "", "ok"},
+		{"one layer", []Tensor{NewTensor("a", other, 24), NewTensor(norm, other, 24), NewTensor(rope, count(24), 24)}, []Tensor{NewTensor("a", count(24), 24), NewTensor(norm, count(24), 24), NewTensor(rope, count(24), 24)}, CompareOptions{Layers: []int{1}}, "match", "", 0, "agreement to 0.0001 of the largest number, in 1 tensor", "", "ok"},
+	} {
+		tt.o.Ours = &Recording{IDs: []int{5, 6}, Tensors: tt.ours}
+		r, err := tt.o.Compare(nil, &Recording{IDs: []int{5, 6}, Tensors: tt.theirs})
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		first, all, warning := "", "", strings.Join(r.Warnings, "; ")
+		if r.First != nil {
+			first = *r.First
+		}
+		for _, x := range r.Tensors {
+			all += " " + x.Status
+		}
+		if r.Verdict != tt.verdict || first != tt.first || tt.detail != "" && r.Detail != tt.detail || warning != tt.warning || strings.TrimSpace(all) != tt.all {
+			t.Errorf("%s: got %s, %q, %q, warning %q, %s\nwant %s, %q, %q, warning %q, %s", tt.name, r.Verdict, first, r.Detail, warning, all, tt.verdict, tt.first, tt.detail, tt.warning, tt.all)
+		}
+		if r.Residual != tt.residual && !(first == rope || strings.HasSuffix(first, rope) || first == "model.norm") {
+			t.Errorf("%s: residual %g, want %g", tt.name, float64(r.Residual), float64(tt.residual))
+		}
+		if r.Verdict == "differs" && len(r.Tensors) > 0 && !strings.Contains(all, "shape") {
+			for _, x := range r.Tensors {
+				if x.Name == first && x.Relative != r.Residual {
+					t.Errorf("%s: residual %g, want the relative error %g", tt.name, float64(r.Residual), float64(x.Relative))
+				}
+			}
+		}
+	}
+}
+
+// TestCompareOurs writes our recording down in other ways: the same chain.
+func TestCompareOurs(t *testing.T) {
+	defer answers(t, "Compare")()
+	m, ids, good, _ := portOf(t, "qwen3-tiny")
+	rec := good.recording(m, ids)
+	ours := good.recording(m, ids)
+	for i := range ours.Tensors {
+		x := &ours.Tensors[i]
+		x.Shape = append([]int{1}, x.Shape...)
+		if x.Name == "model.layers.1.self_attn.q_rope" { // as torch has it, [1, heads, seq, headDim]
+			turned, _ := fitShape(good[x.Name], []int{8, 6, 10}, []int{6, 8, 10})
+			*x = NewTensor(x.Name, turned, 1, 6, 8, 10)
+		}
+	}
+	ours.Tensors = append(ours.Tensors, NewTensor("net.model.norm", []float32{1}, 1))
+	r, err := CompareOptions{Ours: ours}.Compare(m, rec)
+	if err != nil || r.Verdict != "match" || len(r.Warnings) > 0 {
+		t.Fatalf("%v, %v", err, r)
+	}
+	for _, x := range r.Tensors {
+		if x.MaxAbs != 0 {
+			t.Errorf("%s: the same numbers differ by %g", x.Name, float64(x.MaxAbs))
+		}
+	}
+	ours.Tensors = slices.Insert(ours.Tensors, 0, ours.Tensors[len(ours.Tensors)-1])
+	r, err = CompareOptions{Ours: ours}.Compare(m, rec)
+	if want := "[net.model.norm of ours: found shape [1], expected [8 36]]"; err != nil || fmt.Sprint(r.Warnings) != want {
+		t.Errorf("got %v, %v, want %s", err, r.Warnings, want)
 	}
 }
 
@@ -467,11 +619,17 @@ func TestComparePart(t *testing.T) {
 		{"mlp.gated", []int{0}, wrong("mlp.act_fn"), "differs", []string{l0 + "mlp.gated"}},
 		{"model.norm", nil, nil, "match", []string{"model.norm"}},
 		{"", []int{1}, wrong("mlp.gated"), "match", nil},
+		{"model.layers.0.mlp.gated", nil, wrong("mlp.act_fn"), "differs", []string{l0 + "mlp.gated"}},
+		{"model.layers.1.mlp.gated", nil, wrong("mlp.act_fn"), "match", []string{"model.layers.1.mlp.gated"}},
+		{"model.layers.1.mlp.gated", []int{0}, wrong("mlp.act_fn"), "differs", []string{l0 + "mlp.gated"}},
+		{"model.layers.0", nil, wrong("mlp.down_proj"), "differs", []string{"model.layers.0"}},
+		{"hidden_states.2", nil, wrong("mlp.down_proj"), "match", []string{"model.norm"}},
+		{"q_proj", []int{}, nil, "match", []string{l0 + "self_attn.q_proj", "model.layers.1.self_attn.q_proj"}},
 		{"lm_head", nil, port{"lm_head": scaledBy(good["lm_head"], 2)}, "differs", []string{"lm_head"}},
 	} {
 		r, err := CompareOptions{Op: tt.op, Layers: tt.layers}.Compare(m, good.with(tt.port).recording(m, ids))
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("%q %v: %v", tt.op, tt.layers, err)
 		}
 		var names []string
 		for _, x := range r.Tensors {
@@ -631,11 +789,11 @@ func TestExtent(t *testing.T) {
 	}{
 		{one, at("a", 1), nil, 0, ", in layer 1"},
 		{one, at("norm", 4), nil, 0, ""},
-		{one, at("embed_tokens", -1), nil, 2, "; 0 of 2 other broken tensors are explained by it"},
-		{one, at("a", 1), []*subject{at("a", 3)}, 0, ", in 2 of 4 layers; 1 of 1 other broken tensors are explained by it"},
-		{one, at("a", 0), []*subject{at("a", 1), at("a", 2), at("a", 3)}, 1, ", in every layer; 3 of 4 other broken tensors are explained by it"},
+		{one, at("embed_tokens", -1), nil, 2, "; it explains 0 of 2 other broken tensors"},
+		{one, at("a", 1), []*subject{at("a", 3)}, 0, ", in 2 of 4 layers; it explains 1 of 1 other broken tensor"},
+		{one, at("a", 0), []*subject{at("a", 1), at("a", 2), at("a", 3)}, 1, ", in every layer; it explains 3 of 4 other broken tensors"},
 		{every, at("a", 0, 1), nil, 0, ", in every layer"},
-		{one, at("b", 0, 1), []*subject{at("a", 2, 3)}, 0, ", in 2 of 4 layers; 1 of 1 other broken tensors are explained by it"},
+		{one, at("b", 0, 1), []*subject{at("a", 2, 3)}, 0, ", in 2 of 4 layers; it explains 1 of 1 other broken tensor"},
 		{one, at("b", 2), nil, 0, ", in layer 2"},
 	} {
 		if got := k.extent(tt.f, tt.s, tt.explained, tt.rest); got != tt.want {
@@ -761,7 +919,7 @@ func TestPrecisionLevel(t *testing.T) {
 	}{
 		{3, 0, 0, inFloat32}, {1, 2, 0, inBF16}, {2, 2, 0, inFloat32}, {1, 0, 2, inF16}, {2, 0, 2, inFloat32}, {0, 2, 2, inFloat32}, {1, 2, 1, inFloat32}, {0, 3, 2, inBF16}, {0, 2, 3, inF16}, {0, 0, 0, inFloat32},
 	} {
-		k := &comparison{}
+		k := &comparison{m: &Model{Embed: Matrix{DType: BF16}}}
 		low := map[string]int{}
 		for prec, n := range map[*precision]int{&inFloat32: tt.single, &inBF16: tt.brain, &inF16: tt.half} {
 			for range n {
@@ -776,8 +934,8 @@ func TestPrecisionLevel(t *testing.T) {
 		}
 		for _, s := range k.subjects {
 			switch {
-			case s.op == "embed_tokens" && s.prec.cause != "":
-				t.Errorf("%+v: the embedding is judged by %s", tt, s.prec.cause)
+			case s.op == "embed_tokens" && s.prec.cause != map[string]string{"f16-rounding": "f16-rounding"}[tt.level.cause]: // the table has bfloat16: those are copies
+				t.Errorf("%+v: the embedding is judged by %q", tt, s.prec.cause)
 			case s.op != "embed_tokens" && (s.prec.unit < tt.level.unit || s.prec.cause == "" && tt.level.cause != ""):
 				t.Errorf("%+v: a tensor is judged by %q", tt, s.prec.cause)
 			}

@@ -778,13 +778,14 @@ func silu(v float64) float64 { return v / (1 + math.Exp(-v)) }
 // A subject is one tensor of the reference, to be judged.
 type subject struct {
 	place
-	name  string // in the recording
-	want  []float64
-	width int       // of a row
-	prec  precision // how the reference was rounded, as its numbers show
-	cone  []place   // the steps that made it, back to what is recorded
-	own   distance
-	ruler yardstick // of own
+	name   string // in the recording
+	misfit string // what is wrong with its shape, if want is nil
+	want   []float64
+	width  int       // of a row
+	prec   precision // how the reference was rounded, as its numbers show
+	cone   []place   // the steps that made it, back to what is recorded
+	own    distance
+	ruler  yardstick // of own
 }
 
 // measure sets the subject's own error: y is its step in float64, and how far it may
@@ -834,6 +835,14 @@ type distance struct {
 	max, rms, size float64 // absolute; size is the largest number of the reference
 	yards          float64 // rms in units of the yardstick
 	excess         float64
+}
+
+// relative is the largest error ÷ the largest number.
+func (d distance) relative() Number {
+	if d.max == 0 {
+		return 0
+	}
+	return Number(d.max / d.size)
 }
 
 // distance measures got against want.

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -309,6 +310,47 @@ func TestCompareParts(t *testing.T) {
 	}
 	if page := r.HTML("a<b"); !strings.Contains(page, "a&lt;b") || strings.Contains(page, "<script") || strings.Contains(page, "http") {
 		t.Error("the page names something from elsewhere, or does not escape")
+	}
+}
+
+// TestDebuggingGuide runs the commands that DEBUGGING.md quotes: the lines after each are
+// those that it prints, from the first on.
+func TestDebuggingGuide(t *testing.T) {
+	defer answers(t, "Compare")()
+	guide, err := os.ReadFile("DEBUGGING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rounding := regexp.MustCompile(`\d\.\de-0[6-9]`) // whose digits another processor may find otherwise
+	lines := strings.Split(strings.ReplaceAll(string(guide), "\r\n", "\n"), "\n")
+	commands := 0
+	for i, line := range lines {
+		command, ok := strings.CutPrefix(line, "    $ qwen diff -model ")
+		if !ok {
+			continue
+		}
+		commands++
+		args := strings.Fields(command)
+		m, rec := openTiny(t, strings.TrimPrefix(args[0], "testdata/"), strings.TrimPrefix(args[1], "testdata/"))
+		r, err := Compare(m, rec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		printed := strings.Split(r.String(), "\n")
+		quoted := 0
+		for j := i + 1; strings.HasPrefix(lines[j], "    ") || lines[j] == "" && strings.HasPrefix(lines[j+1], "    "); j++ {
+			got, want := rounding.ReplaceAllString(strings.TrimPrefix(lines[j], "    "), "tiny"), rounding.ReplaceAllString(printed[quoted], "tiny")
+			if got != want {
+				t.Errorf("DEBUGGING.md:%d: says\n%s\nbut %s prints\n%s", j+1, got, args[1], want)
+			}
+			quoted++
+		}
+		if quoted < 4 {
+			t.Errorf("DEBUGGING.md:%d: quotes %d lines, want the verdict at least", i+1, quoted)
+		}
+	}
+	if commands != 2 {
+		t.Errorf("DEBUGGING.md quotes %d commands, want 2", commands)
 	}
 }
 

@@ -25,15 +25,15 @@ func (r *Report) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "verdict   %s\n", r.Verdict)
 	if r.First != nil {
-		fmt.Fprintf(&b, "first     %s\ncause     %s", *r.First, *r.Cause)
+		fmt.Fprintf(&b, "first     %s\ncause     %s", shown(*r.First), *r.Cause)
 		if r.Value != nil {
 			fmt.Fprintf(&b, ", value %.6g", float64(*r.Value))
 		}
-		fmt.Fprintf(&b, ", residual %.1e\n", float64(r.Residual))
+		fmt.Fprintf(&b, ", residual %s\n", r.Residual)
 	}
 	fmt.Fprintf(&b, "detail    %s\ntensors   %s\n", r.Detail, r.counts())
 	for _, o := range r.Others {
-		fmt.Fprintf(&b, "also      %s: %s: %s\n", o.First, o.Cause, o.Detail)
+		fmt.Fprintf(&b, "also      %s: %s: %s\n", shown(o.First), o.Cause, o.Detail)
 	}
 	for _, w := range r.Warnings {
 		fmt.Fprintf(&b, "warning   %s\n", w)
@@ -45,6 +45,9 @@ func (r *Report) String() string {
 
 // counts says how many tensors have which status.
 func (r *Report) counts() string {
+	if len(r.Tensors) == 0 {
+		return "none was compared"
+	}
 	n := map[string]int{}
 	for _, t := range r.Tensors {
 		n[t.Status]++
@@ -81,21 +84,24 @@ func (r *Report) around() (rows []TensorReport, left int) {
 
 func (r *Report) writeRows(b *strings.Builder) {
 	rows, left := r.around()
+	if len(rows) == 0 {
+		return
+	}
 	fmt.Fprintln(b)
 	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "tensor\tmax abs\trms\trelative\tcosine\town max abs\town/rounding\tstatus\t")
+	fmt.Fprintln(w, "tensor\tmax abs\trms\trelative\tcosine\town max abs\town÷rounding\tstatus\t")
 	for _, t := range rows {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", t.Name, t.MaxAbs, t.RMS, t.Relative, cosineText(t.Cosine), t.OwnMaxAbs, t.OwnExcess, t.Status)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", shown(t.Name), t.MaxAbs, t.RMS, t.Relative, cosineText(t.Cosine), t.OwnMaxAbs, t.OwnExcess, t.Status)
 	}
 	w.Flush()
 	if left > 0 {
 		fmt.Fprintf(b, "and %d more (-json lists all)\n", left)
 	}
 	for _, t := range rows {
-		if r.First == nil || t.Name != *r.First {
+		if r.First == nil || t.Name != *r.First || len(t.Worst) == 0 {
 			continue
 		}
-		fmt.Fprintf(b, "\nworst numbers of %s\n", t.Name)
+		fmt.Fprintf(b, "\nworst numbers of %s\n", shown(t.Name))
 		for _, s := range t.Worst {
 			fmt.Fprintf(b, "  %v  ours %.6g  reference %.6g  ratio %.4g\n", s.Index, float64(s.Ours), float64(s.Reference), float64(s.Ratio))
 		}
@@ -130,7 +136,7 @@ func (r *Report) writeGrowth(b *strings.Builder) {
 	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "block output\terror\tincrease\town\tchange of the stream\tlargest\t")
 	for _, l := range r.Growth.Layers {
-		fmt.Fprintf(w, "%s\t%s\t%.3g\t%s\t%.3g\t%.3g\t\n", l.Name, l.Error, float64(l.Increase), l.Own, float64(l.ChangeMean), float64(l.ChangeMax))
+		fmt.Fprintf(w, "%s\t%s\t%.3g\t%s\t%.3g\t%.3g\t\n", shown(l.Name), l.Error, float64(l.Increase), l.Own, float64(l.ChangeMean), float64(l.ChangeMax))
 	}
 	w.Flush()
 	if g := r.Growth; g.Fit != "" {
@@ -155,7 +161,7 @@ func (r *Report) HTML(title string) string {
 	fmt.Fprintf(&b, pageHead, html.EscapeString(title))
 	fmt.Fprintf(&b, "<header class=\"%s\"><p class=\"verdict\">%s</p><p>%s</p>", r.Verdict, r.Verdict, html.EscapeString(r.Detail))
 	if r.First != nil {
-		fmt.Fprintf(&b, "<dl><dt>first</dt><dd>%s</dd><dt>cause</dt><dd>%s</dd>", html.EscapeString(*r.First), *r.Cause)
+		fmt.Fprintf(&b, "<dl><dt>first</dt><dd>%s</dd><dt>cause</dt><dd>%s</dd>", html.EscapeString(shown(*r.First)), *r.Cause)
 		if r.Value != nil {
 			fmt.Fprintf(&b, "<dt>value</dt><dd>%.6g</dd>", float64(*r.Value))
 		}
@@ -163,7 +169,7 @@ func (r *Report) HTML(title string) string {
 	}
 	fmt.Fprintf(&b, "<p class=\"note\">%s &middot; %s</p></header>\n", html.EscapeString(title), r.counts())
 	for _, o := range r.Others {
-		fmt.Fprintf(&b, "<p>also <b>%s</b>: %s: %s</p>\n", html.EscapeString(o.First), o.Cause, html.EscapeString(o.Detail))
+		fmt.Fprintf(&b, "<p>also <b>%s</b>: %s: %s</p>\n", html.EscapeString(shown(o.First)), o.Cause, html.EscapeString(o.Detail))
 	}
 	for _, w := range r.Warnings {
 		fmt.Fprintf(&b, "<p class=\"note\">%s</p>\n", html.EscapeString(w))
@@ -246,7 +252,7 @@ func (r *Report) growthChart(b *strings.Builder) {
 	s := newLogScale(200, values...)
 	step := max(14, min(60, 640/float64(len(layers))))
 	width := 60 + step*float64(len(layers))
-	fmt.Fprintf(b, "<h2>Error over the layers</h2><p class=\"note key\"><span class=\"kc\"></span>whole chain, rms by rms <span class=\"ko\"></span>own, largest by largest</p><div class=\"wide\"><svg width=\"%.0f\" height=\"250\" role=\"img\" aria-label=\"error over the layers\">", width)
+	fmt.Fprintf(b, "<h2>Error over the layers</h2><p class=\"note key\"><span class=\"kc\"></span>error of the whole chain, rms of the difference ÷ rms of the reference <span class=\"ko\"></span>largest own error ÷ largest number</p><div class=\"wide\"><svg width=\"%.0f\" height=\"250\" role=\"img\" aria-label=\"error over the layers\">", width)
 	for e := s.low; e <= s.high; e++ {
 		y := 10 + s.y(math.Pow10(e))
 		fmt.Fprintf(b, "<path class=\"axis\" d=\"M48 %.1fH%.0f\"/>", y, width)
@@ -311,17 +317,11 @@ func (r *Report) strip(b *strings.Builder) {
 	const cell, left = 16, 132
 	layers, found := 0, map[place]TensorReport{}
 	for _, t := range r.Tensors {
-		if n := layerName.FindStringSubmatch(t.Name); n != nil {
-			var i int
-			fmt.Sscan(n[1], &i)
-			layers = max(layers, i+1)
+		if t.place.op != "norm" && t.place.op != "lm_head" && t.place.op != "" {
+			layers = max(layers, t.place.layer+1)
 		}
-	}
-	for _, t := range r.Tensors {
-		if p, ok := placeOf(t.Name, layers); ok {
-			if old, twice := found[p]; !twice || old.OwnExcess < t.OwnExcess {
-				found[p] = t
-			}
+		if old, twice := found[t.place]; !twice || old.OwnExcess < t.OwnExcess {
+			found[t.place] = t
 		}
 	}
 	if layers == 0 {
@@ -340,7 +340,7 @@ func (r *Report) strip(b *strings.Builder) {
 			if t.Status == "missing" || t.Status == "shape" {
 				class = "none"
 			}
-			fmt.Fprintf(b, "<rect class=\"%s\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"><title>%s: %s, own %s</title></rect>", class, left+(col+1)*cell, row*cell, cell-2, cell-2, html.EscapeString(t.Name), t.Status, t.OwnMaxAbs)
+			fmt.Fprintf(b, "<rect class=\"%s\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"><title>%s: %s, own %s</title></rect>", class, left+(col+1)*cell, row*cell, cell-2, cell-2, html.EscapeString(shown(t.Name)), t.Status, t.OwnMaxAbs)
 		}
 	}
 	for i := 0; i < layers; i += max(1, layers/12) {
@@ -362,7 +362,7 @@ func (r *Report) positions(b *strings.Builder) {
 		return
 	}
 	cell := max(4, min(16, 700/seq))
-	b.WriteString(`<h2>Error by position</h2><p class="note key">rms of the difference by rms of the reference: <span class="k0"></span>to 1e-5<span class="k1"></span>to 1e-4<span class="k2"></span>to 1e-2<span class="k3"></span>to 1e-1<span class="k4"></span>more; a row for each block output</p>`)
+	b.WriteString(`<h2>Error by position</h2><p class="note key">rms of the difference ÷ rms of the reference: <span class="k0"></span>to 1e-5<span class="k1"></span>to 1e-4<span class="k2"></span>to 1e-2<span class="k3"></span>to 1e-1<span class="k4"></span>more; a row for each block output</p>`)
 	fmt.Fprintf(b, "<div class=\"wide\"><svg width=\"%d\" height=\"%d\" role=\"img\" aria-label=\"error by position\">", 46+cell*seq, 14*len(rows)+22)
 	for row, l := range rows {
 		fmt.Fprintf(b, "<text x=\"38\" y=\"%d\" text-anchor=\"end\">%s</text>", row*14+11, shortLayer(l.Name))
@@ -373,7 +373,7 @@ func (r *Report) positions(b *strings.Builder) {
 					level++
 				}
 			}
-			fmt.Fprintf(b, "<rect class=\"c%d\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"12\"><title>%s, position %d: %s</title></rect>", level, 44+t*cell, row*14, max(cell-1, 3), html.EscapeString(l.Name), t, Number(v))
+			fmt.Fprintf(b, "<rect class=\"c%d\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"12\"><title>%s, position %d: %s</title></rect>", level, 44+t*cell, row*14, max(cell-1, 3), html.EscapeString(shown(l.Name)), t, Number(v))
 		}
 	}
 	for t := 0; t < seq; t += 40 / cell {
@@ -388,15 +388,18 @@ func (r *Report) table(b *strings.Builder) {
 		if r.First == nil || t.Name != *r.First || len(t.Worst) == 0 {
 			continue
 		}
-		fmt.Fprintf(b, "<h2>Worst numbers of %s</h2><div class=\"wide\"><table><tr><th>index</th><th>ours</th><th>reference</th><th>ratio</th></tr>", html.EscapeString(t.Name))
+		fmt.Fprintf(b, "<h2>Worst numbers of %s</h2><div class=\"wide\"><table><tr><th>index</th><th>ours</th><th>reference</th><th>ratio</th></tr>", html.EscapeString(shown(t.Name)))
 		for _, s := range t.Worst {
 			fmt.Fprintf(b, "<tr><td>%v</td><td>%.6g</td><td>%.6g</td><td>%.4g</td></tr>", s.Index, float64(s.Ours), float64(s.Reference), float64(s.Ratio))
 		}
 		b.WriteString("</table></div>\n")
 	}
-	b.WriteString("<details><summary><h2 style=\"display:inline\">All tensors</h2></summary><div class=\"wide\"><table><tr><th>tensor</th><th>max abs</th><th>rms</th><th>relative</th><th>cosine</th><th>own max abs</th><th>own by rounding</th><th>status</th></tr>")
+	if len(r.Tensors) == 0 {
+		return
+	}
+	b.WriteString("<details><summary><h2 style=\"display:inline\">All tensors</h2></summary><div class=\"wide\"><table><tr><th>tensor</th><th>max abs</th><th>rms</th><th>relative</th><th>cosine</th><th>own max abs</th><th>own ÷ rounding</th><th>status</th></tr>")
 	for _, t := range r.Tensors {
-		fmt.Fprintf(b, "<tr class=\"%s\"><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td></tr>\n", t.Status, html.EscapeString(t.Name), t.MaxAbs, t.RMS, t.Relative, cosineText(t.Cosine), t.OwnMaxAbs, t.OwnExcess, t.Status)
+		fmt.Fprintf(b, "<tr class=\"%s\"><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td></tr>\n", t.Status, html.EscapeString(shown(t.Name)), t.MaxAbs, t.RMS, t.Relative, cosineText(t.Cosine), t.OwnMaxAbs, t.OwnExcess, t.Status)
 	}
 	b.WriteString("</table></div></details>\n")
 }

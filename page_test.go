@@ -20,7 +20,8 @@ var none = Number(math.NaN())
 
 // aRow is a line of a report's table.
 func aRow(name, status string, own Number) TensorReport {
-	return TensorReport{Name: name, MaxAbs: 2 * own, RMS: own / 4, Relative: own / 8, Cosine: 1 - own/1e3, OwnMaxAbs: own, OwnRelative: own / 8, OwnExcess: 1e6 * own, Status: status, Worst: []Spot{}}
+	at, _ := placeOf(name, 1000)
+	return TensorReport{Name: name, MaxAbs: 2 * own, RMS: own / 4, Relative: own / 8, Cosine: 1 - own/1e3, OwnMaxAbs: own, OwnRelative: own / 8, OwnExcess: 1e6 * own, Status: status, Worst: []Spot{}, place: at}
 }
 
 // reports are the ones that are compared with testdata/report.
@@ -30,8 +31,8 @@ func reports() map[string]*Report {
 
 	// A deep model that goes wrong in layer 5, its error growing over more decades than the axis has room for.
 	long := &Report{Verdict: "differs", First: text("model.layers.5.self_attn.q_rope"), Cause: text("rope-theta"), Detail: "theta is <10000>", Value: number(10000), Residual: 4.9e-7,
-		Others:   []Finding{{"model.layers.7.mlp.gated", "unknown", "own error 1 of 2 & more", nil}},
-		Warnings: []string{"2 names are not known and were left out: <a>, b"}}
+		Others:   []Finding{{"model.layers.7.mlp.gated", "unknown", "largest own error 1, largest number 2 & more", nil}},
+		Warnings: []string{"2 names not known, left out: <a>, b"}}
 	long.Tensors = append(long.Tensors, aRow("model.embed_tokens", "ok", 0))
 	for layer := range 30 {
 		own := Number(2e-7)
@@ -68,7 +69,7 @@ func reports() map[string]*Report {
 	}
 
 	// Nothing is wrong, and there is more than the text has room for.
-	match := &Report{Verdict: "match", Detail: "28 tensors agree to rounding", Others: []Finding{}, Warnings: []string{}}
+	match := &Report{Verdict: "match", Detail: "agreement to rounding, in 28 tensors", Others: []Finding{}, Warnings: []string{}}
 	for layer := range 28 {
 		match.Tensors = append(match.Tensors, aRow(fmt.Sprintf("model.layers.%d", layer), "ok", 1e-7*Number(layer*11%28)))
 	}
@@ -86,6 +87,11 @@ func reports() map[string]*Report {
 	}
 	short.Tensors = append(short.Tensors, aRow("model.norm", "broken", Number(math.Inf(1))))
 	short.Growth.Layers = []LayerGrowth{{Name: "model.layers.0", Error: 1}}
+	for r, layers := range map[*Report]int{long: 30, match: 28, short: mostRows - 1} {
+		for i := range r.Tensors {
+			r.Tensors[i].place, _ = placeOf(r.Tensors[i].Name, layers)
+		}
+	}
 	return map[string]*Report{"long": long, "match": match, "short": short}
 }
 
@@ -150,6 +156,53 @@ func TestReportNothing(t *testing.T) {
 	if strings.Contains(page, "<svg") || strings.Count(page, "<h2") != 1 {
 		t.Errorf("got %s", page[strings.Index(page, "<main>"):])
 	}
+	first, cause := "input_ids", "unknown"
+	empty := &Report{Verdict: "differs", First: &first, Cause: &cause, Detail: "the ids differ", Residual: 1}
+	if page := empty.HTML(""); strings.Contains(page, "<table") {
+		t.Errorf("a table of nothing: %s", page[strings.Index(page, "<main>"):])
+	}
+	if got, want := empty.String(), "verdict   differs\nfirst     input_ids\ncause     unknown, residual 1.0e+00\ndetail    the ids differ\ntensors   none was compared\n"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// TestReportNames has names that a terminal would obey, that are very long, and that have
+// something in front: the first two are shown harmlessly, the third has its place.
+func TestReportNames(t *testing.T) {
+	defer answers(t, "Report.String")()
+	m, ids, good, _ := portOf(t, "qwen3-tiny")
+	const bell, colour = "\a.model.norm", "\x1b[31m"
+	rec := good.with(port{"model.norm": nil, bell: scaledBy(good["model.norm"], 2), "base.model.layers.1.mlp.gated": good["model.layers.1.mlp.gated"], "model.layers.1.mlp.gated": nil}).recording(m, ids)
+	rec.Tensors = append(rec.Tensors, NewTensor(colour+strings.Repeat("x", 1<<20), nil, 0))
+	for _, o := range []CompareOptions{{}, {Ours: good.recording(m, ids)}} {
+		r, err := o.Compare(m, rec)
+		if err != nil || *r.First != bell {
+			t.Fatalf("got %v, %v", err, r)
+		}
+		for _, text := range []string{r.String(), r.HTML("")} {
+			if strings.ContainsAny(text, "\a\x1b") || len(text) > 1<<16 || !strings.Contains(text, "model.norm") {
+				t.Errorf("%d bytes: %.2000q", len(text), text)
+			}
+		}
+		if page := r.HTML(""); !strings.Contains(page, "<title>base.model.layers.1.mlp.gated: ok") {
+			t.Error("a name with something in front is not among the steps")
+		}
+		for _, x := range r.Tensors {
+			if x.Name == bell && x.Status != "broken" {
+				t.Errorf("%q is %s", x.Name, x.Status)
+			}
+		}
+	}
+	// The whole of a long name of another's, and how an absurd one is cut.
+	long := "base_model.model.model.layers.27.self_attn.o_proj_inputs_args_0"
+	if got := shown(long); got != long {
+		t.Errorf("got %s", got)
+	}
+	for name, want := range map[string]int{strings.Repeat("x", 120): 120, strings.Repeat("x", 121): 63, strings.Repeat("\x01", 121): 4*60 + 5} {
+		if got := shown(name); len(got) != want {
+			t.Errorf("%d bytes are shown as %d, want %d", len(name), len(got), want)
+		}
+	}
 }
 
 // An element of a page: its name, its attributes, the text in it, and that of a
@@ -164,6 +217,7 @@ func elements(t *testing.T, page, heading string) (all []element) {
 	t.Helper()
 	_, part, ok := strings.Cut(page, "<h2>"+heading)
 	part, _, _ = strings.Cut(part, "<h2")
+	part, _, _ = strings.Cut(part, "</main>")
 	if !ok {
 		t.Fatalf("the page has no heading %q", heading)
 	}

@@ -46,7 +46,7 @@ type Report struct {
 	Cause    *string        `json:"cause"`    // the mistake that reproduces it, or unknown
 	Detail   string         `json:"detail"`   // in words
 	Value    *Number        `json:"value"`    // the constant that was fitted
-	Residual Number         `json:"residual"` // what the cause leaves unexplained: largest error by largest number
+	Residual Number         `json:"residual"` // what the cause leaves of first's own error: largest error ÷ largest number; all of it if the cause is unknown
 	Tensors  []TensorReport `json:"tensors"`
 	Others   []Finding      `json:"others"` // further tensors that are wrong for other reasons
 	Growth   Growth         `json:"growth"`
@@ -67,16 +67,17 @@ type TensorReport struct {
 	Name        string `json:"name"`
 	MaxAbs      Number `json:"max_abs"`
 	RMS         Number `json:"rms"`
-	Relative    Number `json:"relative"` // max_abs by the largest number of the reference
+	Relative    Number `json:"relative"` // max_abs ÷ the largest number of the reference
 	Cosine      Number `json:"cosine"`
 	OwnMaxAbs   Number `json:"own_max_abs"`
-	OwnRelative Number `json:"own_relative"`
+	OwnRelative Number `json:"own_relative"` // own_max_abs ÷ the same
 	OwnExcess   Number `json:"own_excess"`   // own error in units of what rounding allows
 	Status      string `json:"status"`       // ok, inherited, broken, missing or shape
 	Worst       []Spot `json:"worst"`        // where the own error is largest
 	TowardsZero Number `json:"towards_zero"` // mean of the own error's sign towards zero: rounding has about 0, truncation 1
 
-	positions []float64 // rms error of each token, by the rms of the token's row
+	place     place     // where in the network; its op is "" if the name says nothing
+	positions []float64 // rms error of each token ÷ the rms of the token's row
 }
 
 // A Spot is one number that differs.
@@ -84,7 +85,7 @@ type Spot struct {
 	Index     []int  `json:"index"`
 	Ours      Number `json:"ours"`
 	Reference Number `json:"reference"`
-	Ratio     Number `json:"ratio"` // reference by ours
+	Ratio     Number `json:"ratio"` // reference ÷ ours
 }
 
 // CompareOptions are the finer points of a comparison. The zero value compares
@@ -92,16 +93,19 @@ type Spot struct {
 type CompareOptions struct {
 	Ours      *Recording // compare this recording instead of the model's own run
 	Tolerance float64    // accept an own error up to this share of the tensor's largest number
-	Layers    []int      // judge only these layers
-	Op        string     // judge only this step: a name within the layer; self_attn, mlp or block as one
+	Layers    []int      // judge only these layers; empty: all
+	// Op is the only step to judge: its name within the layer (q_proj, or self_attn.q_proj), or
+	// self_attn, mlp or block, which are judged as one step each. A tensor's whole name is that
+	// step of that layer. Empty: all.
+	Op string
 }
 
 // Compare judges a recording of another implementation by the model m: which step
 // is the first that is wrong, and which known mistake reproduces its numbers.
 //
-// It returns an error if the two cannot be compared: ids that are not in the
-// vocabulary, or tensors none of which has a name that Trace uses or that
-// DEBUGGING.md lists.
+// It returns an error if the two cannot be compared: ids that the model cannot run
+// (as Forward), tensors none of which has a name that Trace uses or that DEBUGGING.md
+// lists, or one with such a name that holds no numbers.
 func Compare(m *Model, reference *Recording) (*Report, error) {
 	return CompareOptions{}.Compare(m, reference)
 }
@@ -110,21 +114,26 @@ func Compare(m *Model, reference *Recording) (*Report, error) {
 // no own errors and no causes, only differences.
 func (o CompareOptions) Compare(m *Model, reference *Recording) (_ *Report, err error) {
 	k := &comparison{CompareOptions: o, m: m, rec: reference, report: &Report{Tensors: []TensorReport{}, Others: []Finding{}, Warnings: []string{}}}
-	if m == nil {
-		if o.Ours == nil {
-			return nil, errors.New("qwen: Compare: found no model and no recording of ours, expected one of them")
-		}
+	switch {
+	case reference == nil:
+		return nil, errors.New("qwen: Compare: found no reference, expected a recording")
+	case m == nil && o.Ours == nil:
+		return nil, errors.New("qwen: Compare: found no model and no recording of ours, expected one of them")
+	case m == nil:
 		return k.recordings()
+	}
+	if err := k.choose(m.Config.Layers); err != nil {
+		return nil, err
 	}
 	if err := k.runOurs(); err != nil {
 		return nil, err
 	}
 	m.mu.RLock() // Close waits
 	defer m.mu.RUnlock()
-	if m.closed {
-		return nil, ErrClosed
-	}
 	defer catchFault(&err)()
+	if err := m.checkInput(reference.IDs, &Cache{model: m}); err != nil {
+		return nil, err
+	}
 	k.plain = newPlain(m, reference.IDs)
 	if err := k.read(); err != nil {
 		return nil, err
@@ -152,7 +161,43 @@ type comparison struct {
 	broken   []*subject
 	soft     []*subject // beyond float32's rounding, within that of the reference
 	trapped  *subject   // the last layer's output that was taken after the final norm
+	trap     distance   // what that leaves unexplained
 	level    precision  // how the reference as a whole is rounded
+}
+
+// choose reads Op, which may be written in several ways, for a network of so many layers.
+func (k *comparison) choose(layers int) error {
+	if p, ok := placeOf(k.Op, layers); ok {
+		k.Op = p.op
+		if p.layer >= 0 && p.layer < layers && len(k.Layers) == 0 {
+			k.Layers = []int{p.layer}
+		}
+		return nil
+	}
+	op := strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(k.Op, "model."), "self_attn."), "mlp.")
+	if op != "" && op != "self_attn" && op != "mlp" && op != "block" && !isStep(op) {
+		known := []string{"self_attn", "mlp", "block"}
+		for _, s := range steps {
+			known = append(known, s.op)
+		}
+		return fmt.Errorf("qwen: step %s: not known, expected one of %s", quote(k.Op), strings.Join(known, ", "))
+	}
+	k.Op = op
+	return nil
+}
+
+// chosen says which part is to be judged, for an error.
+func (k *comparison) chosen() (text string) {
+	if k.Op != "" {
+		text = " of step " + k.Op
+	}
+	switch len(k.Layers) {
+	case 0:
+		return text
+	case 1:
+		return fmt.Sprintf("%s in layer %d", text, k.Layers[0])
+	}
+	return text + " in layers " + shapeText(k.Layers)
 }
 
 // runOurs fills in our chain: the model's run, or the other recording.
@@ -161,17 +206,24 @@ func (k *comparison) runOurs() error {
 	layers := k.m.Config.Layers
 	if k.Ours != nil {
 		for _, t := range k.Ours.Tensors {
-			if p, ok := placeOf(t.Name, layers); ok && k.ours[p] == nil {
-				x, err := numbers(t)
-				if err != nil {
-					return err
-				}
-				k.ours[p] = x
+			p, ok := placeOf(t.Name, layers)
+			if !ok || k.ours[p] != nil {
+				continue
 			}
+			x, err := numbers(t)
+			if err != nil {
+				return err
+			}
+			want := k.m.shape(p, len(k.Ours.IDs))
+			if x, ok = fitShape(x, t.Shape, want); !ok {
+				k.warn("%s of ours: found shape %s, expected %v", shown(t.Name), shapeText(t.Shape), want)
+				continue
+			}
+			k.ours[p] = x
 		}
 		return nil
 	}
-	if k.Layers != nil || k.Op != "" {
+	if len(k.Layers) > 0 || k.Op != "" {
 		return nil // steps alone need no chain
 	}
 	wanted := map[place]bool{}
@@ -187,6 +239,28 @@ func (k *comparison) runOurs() error {
 	})
 }
 
+// warn adds a warning.
+func (k *comparison) warn(format string, args ...any) {
+	k.report.Warnings = append(k.report.Warnings, fmt.Sprintf(format, args...))
+}
+
+// shown is a name from a file as a message shows it: cut if it is longer than any that
+// belongs there, and what a terminal would obey escaped.
+func shown(name string) string {
+	if len(name) > 120 { // base_model.model.model.layers.27.self_attn.o_proj_inputs_args_0 has 64 bytes
+		name = clip(name)
+	}
+	return plainText(name)
+}
+
+// counted is "1 tensor", "2 tensors".
+func counted(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
+}
+
 // sameIDs reports a difference of the ids of two recordings.
 func (k *comparison) sameIDs() (differ bool) {
 	if k.Ours == nil || slices.Equal(k.Ours.IDs, k.rec.IDs) {
@@ -196,14 +270,15 @@ func (k *comparison) sameIDs() (differ bool) {
 	for at < min(len(k.Ours.IDs), len(k.rec.IDs)) && k.Ours.IDs[at] == k.rec.IDs[at] {
 		at++
 	}
-	k.conclude("differs", "input_ids", "unknown", fmt.Sprintf("the ids differ from token %d on (%d and %d tokens): the tokenizers disagree, or the prompts do", at, len(k.Ours.IDs), len(k.rec.IDs)), nil)
+	k.conclude("differs", "input_ids", "unknown", fmt.Sprintf("the ids differ from token %d on (%d and %d tokens): the tokenizers disagree, or the prompts do", at, len(k.Ours.IDs), len(k.rec.IDs)), nil, 1)
 	return true
 }
 
-// conclude writes the verdict.
-func (k *comparison) conclude(verdict, first, cause, detail string, value *Number) {
+// conclude writes the verdict. residual is what the cause leaves of the error, 1 (all of
+// it) where that is no matter of size.
+func (k *comparison) conclude(verdict, first, cause, detail string, value *Number, residual Number) {
 	r := k.report
-	r.Verdict, r.Detail, r.Value = verdict, detail, value
+	r.Verdict, r.Detail, r.Value, r.Residual = verdict, detail, value, residual
 	if first != "" {
 		r.First, r.Cause = &first, &cause
 	}
@@ -222,7 +297,7 @@ func (k *comparison) read() error {
 		p, ok := placeOf(t.Name, k.m.Config.Layers)
 		if _, known := order[p]; !ok || !known {
 			if !debuggerName.MatchString(t.Name) && !debuggerMore.MatchString(t.Name) {
-				unknown = append(unknown, clip(t.Name))
+				unknown = append(unknown, shown(t.Name))
 			}
 			continue
 		}
@@ -233,12 +308,13 @@ func (k *comparison) read() error {
 		shape := k.m.shape(p, len(k.ids))
 		x, ok = fitShape(x, t.Shape, shape)
 		s := &subject{place: p, name: t.Name, width: shape[len(shape)-1], prec: inFloat32}
-		row := &TensorReport{Name: t.Name, Status: "ok", Worst: []Spot{}}
+		row := &TensorReport{Name: t.Name, Status: "ok", Worst: []Spot{}, place: p}
 		k.rows[s] = row
 		k.subjects = append(k.subjects, s)
 		if !ok {
 			row.Status = "shape"
-			k.report.Warnings = append(k.report.Warnings, fmt.Sprintf("%s: found shape %s, expected %v", t.Name, shapeText(t.Shape), shape))
+			s.misfit = fmt.Sprintf("%s: found shape %s, expected %v", shown(t.Name), shapeText(t.Shape), shape)
+			k.warn("%s", s.misfit)
 			continue
 		}
 		s.want = wide(x)
@@ -251,13 +327,17 @@ func (k *comparison) read() error {
 		}
 	}
 	if len(k.subjects) == 0 {
-		return fmt.Errorf("qwen: the recording: found no tensor whose name is known (first: %s), expected names such as model.layers.0.input_layernorm; see -rename", strings.Join(unknown[:min(3, len(unknown))], ", "))
+		found := counted(len(k.rec.Tensors), "tensor")
+		if len(unknown) > 0 {
+			found += ", such as " + strings.Join(unknown[:min(3, len(unknown))], ", ")
+		}
+		return fmt.Errorf("qwen: the recording: found no tensor whose name is known among %s, expected names such as model.layers.0.input_layernorm; see -rename", found)
 	}
 	if !slices.ContainsFunc(k.subjects, func(s *subject) bool { return s.want != nil }) {
-		return fmt.Errorf("qwen: %s: no tensor fits the config and the %d ids", k.report.Warnings[0], len(k.ids))
+		return fmt.Errorf("qwen: %s: no tensor fits the config and %s", k.subjects[0].misfit, counted(len(k.ids), "id"))
 	}
-	if len(unknown) > 0 {
-		k.report.Warnings = append(k.report.Warnings, fmt.Sprintf("%d names are not known and were left out: %s", len(unknown), strings.Join(unknown[:min(5, len(unknown))], ", ")))
+	if n := len(unknown); n > 0 {
+		k.warn("%s not known, left out: %s", counted(n, "name"), strings.Join(unknown[:min(5, n)], ", "))
 	}
 	k.setLevel(low)
 	slices.SortStableFunc(k.subjects, func(a, b *subject) int { return cmp.Compare(order[a.place], order[b.place]) })
@@ -274,7 +354,8 @@ func (k *comparison) setLevel(low map[string]int) {
 		}
 	}
 	for _, s := range k.subjects { // in a recording that is rounded, no tensor is better than the rest
-		if k.level.unit > s.prec.unit && s.op != "embed_tokens" {
+		copied := s.op == "embed_tokens" && map[DType]string{BF16: inBF16.cause, F16: inF16.cause}[k.m.Embed.DType] == k.level.cause
+		if k.level.unit > s.prec.unit && !copied { // a row that the table has in that precision is copied as it is
 			s.prec = k.level
 		}
 	}
@@ -331,11 +412,10 @@ func fingerprint(x []float32) precision {
 
 // judged says whether a tensor is to be judged.
 func (k *comparison) judged(p place) bool {
-	if k.Layers != nil && !slices.Contains(k.Layers, p.layer) {
+	if len(k.Layers) > 0 && !slices.Contains(k.Layers, p.layer) {
 		return false
 	}
-	op := strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(k.Op, "model."), "self_attn."), "mlp.")
-	switch op {
+	switch k.Op {
 	case "":
 		return true
 	case "self_attn":
@@ -345,7 +425,7 @@ func (k *comparison) judged(p place) bool {
 	case "block":
 		return p.op == blockOutput
 	}
-	return p.op == op
+	return p.op == k.Op
 }
 
 // hide takes what lies inside of the part to be judged out of the inputs, so that
@@ -372,7 +452,7 @@ func (k *comparison) judge() error {
 		}
 	}
 	if k.subjects = kept; len(kept) == 0 {
-		return fmt.Errorf("qwen: the recording: found no tensor of step %q in layers %v, expected one to judge", clip(k.Op), k.Layers)
+		return fmt.Errorf("qwen: the recording: found no tensor%s, expected one to judge", k.chosen())
 	}
 	for _, s := range k.subjects {
 		row := k.rows[s]
@@ -382,7 +462,6 @@ func (k *comparison) judge() error {
 		k.chain(s, row)
 		k.own(s, row)
 		if row.Status == "broken" && s.op == blockOutput && s.layer == k.m.Config.Layers-1 && k.isTrap(s) {
-			k.trapped = s
 			delete(k.ref, s.place)
 			clear(k.memo)
 			clear(k.deps)
@@ -394,39 +473,48 @@ func (k *comparison) judge() error {
 // chain compares the whole chains.
 func (k *comparison) chain(s *subject, row *TensorReport) {
 	ours := k.ours[s.place]
-	if len(ours) != len(s.want) {
+	if ours == nil {
 		row.MaxAbs, row.RMS, row.Relative, row.Cosine = Number(math.NaN()), Number(math.NaN()), Number(math.NaN()), Number(math.NaN())
 		return
 	}
-	var most, square, largest, aa, bb, ab float64
-	for i, w := range s.want {
-		v := float64(ours[i])
-		d := math.Abs(v - w)
-		if math.IsNaN(d) {
-			d = math.Inf(1)
-		}
-		most, square, largest = max(most, d), square+d*d, max(largest, math.Abs(w))
-		aa, bb, ab = aa+v*v, bb+w*w, ab+v*w
-	}
-	row.MaxAbs, row.RMS = Number(most), Number(math.Sqrt(square/float64(len(s.want))))
-	if row.Relative = Number(most / largest); most == 0 {
-		row.Relative = 0
-	}
-	if row.Cosine = Number(ab / math.Sqrt(aa*bb)); aa == 0 && bb == 0 {
-		row.Cosine = 1
-	}
-	seq := len(k.ids)
-	if s.op == "probs" {
+	row.differences(ours, s.want)
+	if s.op == "probs" { // its rows are heads
 		return
 	}
-	n := len(s.want) / seq
-	for t := range seq {
+	n := len(s.want) / len(k.ids)
+	for t := range k.ids {
 		var e, size float64
 		for i := t * n; i < (t+1)*n; i++ {
 			d := float64(ours[i]) - s.want[i]
 			e, size = e+d*d, size+s.want[i]*s.want[i]
 		}
-		row.positions = append(row.positions, math.Sqrt(e/max(size, 1e-300)))
+		row.positions = append(row.positions, math.Sqrt(e/max(size, math.SmallestNonzeroFloat64)))
+	}
+}
+
+// differences fills in what two tensors of the same size say of each other.
+func (row *TensorReport) differences(ours []float32, want []float64) {
+	var most, square, largest, aa, bb, ab float64
+	for i, w := range want {
+		v := float64(ours[i])
+		d := math.Abs(v - w)
+		if math.IsNaN(d) {
+			if d = math.Inf(1); v == w || math.IsNaN(v) && math.IsNaN(w) {
+				d = 0 // the same, and no number: a mask has -Inf
+			}
+		}
+		if finite(float32(w)) {
+			largest = max(largest, math.Abs(w))
+		}
+		most, square = max(most, d), square+d*d
+		aa, bb, ab = aa+v*v, bb+w*w, ab+v*w
+	}
+	row.MaxAbs, row.RMS = Number(most), Number(math.Sqrt(square/float64(max(len(want), 1))))
+	if row.Relative = Number(most / largest); most == 0 {
+		row.Relative = 0
+	}
+	if row.Cosine = Number(ab / math.Sqrt(aa*bb)); aa == 0 && bb == 0 {
+		row.Cosine = 1
 	}
 }
 
@@ -435,10 +523,7 @@ func (k *comparison) own(s *subject, row *TensorReport) {
 	y := k.trial(inFloat64, nil).compute(s.place)
 	s.cone = k.cone(s.place)
 	k.measure(s, y, inFloat32)
-	row.OwnMaxAbs, row.OwnExcess = Number(s.own.max), Number(s.own.excess)
-	if row.OwnRelative = Number(s.own.max / s.own.size); s.own.max == 0 {
-		row.OwnRelative = 0
-	}
+	row.OwnMaxAbs, row.OwnRelative, row.OwnExcess = Number(s.own.max), s.own.relative(), Number(s.own.excess)
 	row.TowardsZero = Number(towardsZero(y, s.want))
 	row.Worst = worst(y, s.want, k.m.shape(s.place, len(k.ids)))
 	if k.accepted(s) {
@@ -507,15 +592,18 @@ func worst(ours, want []float64, shape []int) []Spot {
 // norm of what the layer makes is what is recorded, and what follows does not
 // read it.
 func (k *comparison) isTrap(s *subject) bool {
-	if _, ok := k.reproduces(s, patch{mistakeOf("hidden-state-after-final-norm"), []string{blockOutput}, s.layer, 0}); !ok {
+	left, ok := k.reproduces(s, patch{mistakeOf("hidden-state-after-final-norm"), []string{blockOutput}, s.layer, 0})
+	if !ok {
 		return false
 	}
 	for _, t := range k.subjects {
 		if t.want != nil && t.name == "model.norm" {
-			_, right := k.residual(t, nil, t.prec)
-			return !right
+			if _, right := k.residual(t, nil, t.prec); right {
+				return false
+			}
 		}
 	}
+	k.trapped, k.trap = s, left
 	return true
 }
 
@@ -524,8 +612,7 @@ func (k *comparison) explain() {
 	broken := slices.DeleteFunc(k.broken, func(s *subject) bool { return s == k.trapped })
 	for _, s := range k.subjects {
 		if s.want == nil && (len(broken) == 0 || k.before(s, broken[0])) {
-			at := slices.IndexFunc(k.report.Warnings, func(w string) bool { return strings.HasPrefix(w, s.name+": ") })
-			k.conclude("differs", s.name, "unknown", k.report.Warnings[at]+": the config says another size, or the recording holds something else", nil)
+			k.conclude("differs", s.name, "unknown", s.misfit+": the config says another size, or the recording holds something else", nil, 1)
 			return
 		}
 	}
@@ -534,11 +621,11 @@ func (k *comparison) explain() {
 		k.differs(broken)
 	case k.trapped != nil:
 		k.conclude("mislabelled", k.trapped.name, "hidden-state-after-final-norm",
-			k.trapped.name+" holds the last layer's output after the final norm (as the last of transformers' hidden_states does); the layer itself is right", nil)
+			shown(k.trapped.name)+" holds the last layer's output after the final norm (as the last of transformers' hidden_states does); the layer itself is right", nil, k.trap.relative())
 	case len(k.soft) > 0:
 		k.concludePrecision(k.soft, k.soft[0].prec)
 	default:
-		k.conclude("match", "", "", fmt.Sprintf("%d tensors agree to rounding", len(k.subjects)), nil)
+		k.conclude("match", "", "", "agreement to rounding, in "+counted(len(k.subjects), "tensor"), nil, 0)
 	}
 }
 
@@ -550,17 +637,16 @@ func (k *comparison) before(a, b *subject) bool {
 // concludePrecision says that rounding explains everything.
 func (k *comparison) concludePrecision(all []*subject, prec precision) {
 	name := map[string]string{inBF16.cause: "bfloat16", inF16.cause: "float16"}[prec.cause]
-	detail := fmt.Sprintf("rounding to %s explains every difference (%d tensors); nothing else is wrong", name, len(all))
+	detail := fmt.Sprintf("rounding to %s explains every difference (%s); nothing else is wrong", name, counted(len(all), "tensor"))
 	one := 0.0
 	for _, s := range all {
 		k.rows[s].Status = "broken"
 		one += float64(k.rows[s].TowardsZero) / float64(len(all))
 	}
-	if one > 0.5 {
+	if one > 0.5 { // between 0, of numbers that are rounded, and 1, of numbers that are cut
 		detail += "; the errors all point towards zero, as if bits were cut off and not rounded"
 	}
-	k.conclude("precision", all[0].name, prec.cause, detail, nil)
-	k.report.Residual = k.rows[all[0]].OwnRelative
+	k.conclude("precision", all[0].name, prec.cause, detail, nil, k.rows[all[0]].OwnRelative)
 }
 
 // differs looks for the cause of the first broken tensor, and then whether it is
@@ -568,7 +654,7 @@ func (k *comparison) concludePrecision(all []*subject, prec precision) {
 func (k *comparison) differs(broken []*subject) {
 	first := broken[0]
 	if n := nonFinite(first.want); n > 0 {
-		k.conclude("differs", first.name, "unknown", fmt.Sprintf("%d of its numbers are NaN or Inf, and what it was made of is finite", n), nil)
+		k.conclude("differs", first.name, "unknown", fmt.Sprintf("holds NaN or Inf (%d of %s), and what it was made of is finite", n, counted(len(first.want), "number")), nil, 1)
 		return
 	}
 	f, ties, ok := k.cause(first)
@@ -577,13 +663,13 @@ func (k *comparison) differs(broken []*subject) {
 			k.concludePrecision(broken, prec)
 			return
 		}
-		k.conclude("differs", first.name, "unknown", k.unknown(first), nil)
+		k.conclude("differs", first.name, "unknown", k.unknown(first), nil, first.own.relative())
 		k.others(broken[1:], nil)
 		return
 	}
 	detail := k.describe(f, first)
 	if f.cause == "final-norm-missing" && len(broken) == 1 && k.isElsewhere(first) {
-		k.conclude("mislabelled", first.name, f.cause, first.name+" was taken before the final norm; the norm itself was applied", nil)
+		k.conclude("mislabelled", first.name, f.cause, shown(first.name)+" was taken before the final norm; the norm itself was applied", nil, f.residual.relative())
 		return
 	}
 	explained, rest := k.others(broken[1:], &f)
@@ -592,10 +678,9 @@ func (k *comparison) differs(broken []*subject) {
 		detail += "; from what was recorded this cannot be told from " + strings.Join(ties, ", nor from ")
 	}
 	if k.trapped != nil {
-		detail += "; besides, " + k.trapped.name + " was taken after the final norm"
+		detail += "; besides, " + shown(k.trapped.name) + " was taken after the final norm"
 	}
-	k.conclude("differs", first.name, f.cause, detail, f.number())
-	k.report.Residual = Number(f.residual.max / f.residual.size)
+	k.conclude("differs", first.name, f.cause, detail, f.number(), f.residual.relative())
 }
 
 // isElsewhere says whether what arises at the subject's place was recorded under
@@ -828,14 +913,14 @@ func (k *comparison) extent(f finding, s *subject, explained []*subject, rest in
 		text = fmt.Sprintf(", in %d of %d layers", len(layers), k.m.Config.Layers)
 	}
 	if len(explained)+rest > 0 {
-		text += fmt.Sprintf("; %d of %d other broken tensors are explained by it", len(explained), len(explained)+rest)
+		text += fmt.Sprintf("; it explains %d of %s", len(explained), counted(len(explained)+rest, "other broken tensor"))
 	}
 	return text
 }
 
 // unknown describes a tensor that no known mistake reproduces.
 func (k *comparison) unknown(s *subject) string {
-	text := fmt.Sprintf("own error %.2g of %.3g, and none of the %d known mistakes reproduces it", s.own.max, s.own.size, len(mistakes))
+	text := fmt.Sprintf("largest own error %.2g, largest number %.3g, and none of the %d known mistakes reproduces it", s.own.max, s.own.size, len(mistakes))
 	if len(s.cone) > 1 {
 		text += fmt.Sprintf("; it was recorded as one of %d steps: record what lies between", len(s.cone))
 	}
@@ -909,12 +994,12 @@ type Growth struct {
 }
 
 // LayerGrowth is one block output: the error of our chain against the reference,
-// by the reference's size, and how much the layer changes the stream.
+// relative to the reference's size, and how much the layer changes the stream.
 type LayerGrowth struct {
 	Name       string `json:"name"`
-	Error      Number `json:"error"`       // rms of the difference by rms of the reference
-	Increase   Number `json:"increase"`    // by the error of the layer before
-	Own        Number `json:"own"`         // largest own error by largest number
+	Error      Number `json:"error"`       // rms of the difference ÷ rms of the reference
+	Increase   Number `json:"increase"`    // error ÷ that of the layer before
+	Own        Number `json:"own"`         // largest own error ÷ largest number
 	ChangeMean Number `json:"change_mean"` // ‖out-in‖, mean over the tokens
 	ChangeMax  Number `json:"change_max"`  // and the largest
 
@@ -933,7 +1018,8 @@ func (k *comparison) finish() {
 		if !recorded[p] {
 			if k.judged(p) {
 				none := Number(math.NaN())
-				r.Tensors = append(r.Tensors, TensorReport{p.name(), none, none, none, none, none, none, none, "missing", []Spot{}, none, nil})
+				r.Tensors = append(r.Tensors, TensorReport{Name: p.name(), Status: "missing", Worst: []Spot{}, place: p,
+					MaxAbs: none, RMS: none, Relative: none, Cosine: none, OwnMaxAbs: none, OwnRelative: none, OwnExcess: none, TowardsZero: none})
 			}
 			continue
 		}
@@ -1048,64 +1134,108 @@ func squares(x, y []float64, f func(float64) float64) (sum float64) {
 
 // recordings compares two recordings without a model: differences, no causes.
 func (k *comparison) recordings() (*Report, error) {
+	// Two engines in float32 that add up in other orders come within 1e-5 of each other.
 	tolerance := cmp.Or(k.Tolerance, 1e-4)
-	ours := map[string]Tensor{}
-	for _, t := range k.Ours.Tensors {
-		ours[t.Name] = t
+	layers := depth(slices.Concat(k.Ours.Tensors, k.rec.Tensors))
+	if err := k.choose(layers); err != nil {
+		return nil, err
+	}
+	if len(k.rec.IDs) == 0 {
+		return nil, errors.New("qwen: the recording: found no ids, expected those that were run")
 	}
 	r := k.report
-	defer func() { r.Growth.Layers = []LayerGrowth{} }()
+	r.Growth.Layers = []LayerGrowth{}
 	if k.sameIDs() {
 		return r, nil
 	}
-	for _, t := range inOrder(k.rec.Tensors) {
-		row := TensorReport{Name: t.Name, Status: "ok", Worst: []Spot{}, OwnMaxAbs: Number(math.NaN()), OwnRelative: Number(math.NaN()), OwnExcess: Number(math.NaN())}
-		o, ok := ours[t.Name]
-		x, err := numbers(t)
-		if err != nil {
-			return nil, err
+	byName, byPlace := map[string]Tensor{}, map[place]Tensor{}
+	for _, t := range slices.Backward(k.Ours.Tensors) { // the first of a name counts
+		byName[t.Name] = t
+		if p, ok := placeOf(t.Name, layers); ok {
+			byPlace[p] = t
 		}
-		var y []float32
+	}
+	compared := 0
+	for _, t := range inOrder(k.rec.Tensors, layers) {
+		p, known := placeOf(t.Name, layers)
+		if !known && k.chosen() != "" || known && !k.judged(p) {
+			continue
+		}
+		o, ok := byName[t.Name]
+		if !ok && known {
+			o, ok = byPlace[p]
+		}
+		none := Number(math.NaN())
+		row := TensorReport{Name: t.Name, Status: "missing", Worst: []Spot{}, place: p, OwnMaxAbs: none, OwnRelative: none, OwnExcess: none, TowardsZero: none}
 		if ok {
-			if y, err = numbers(o); err != nil {
-				return nil, err
+			if err := k.compareTwo(&row, t, o, tolerance); err != nil { // a mask, or ids of another kind
+				k.warn("left out: %s", strings.TrimPrefix(err.Error(), "qwen: "))
+				continue
 			}
-		}
-		switch {
-		case !ok:
-			row.Status = "missing"
-		case len(x) != len(y):
-			row.Status = "shape"
-		default:
-			k.plain = &plain{ids: k.rec.IDs}
-			k.ours = map[place][]float32{{}: y}
-			k.chain(&subject{want: wide(x)}, &row)
-			row.positions = nil
-			if !(float64(row.Relative) <= tolerance) {
-				if row.Status = "inherited"; r.First == nil {
-					row.Status = "broken"
-					k.conclude("differs", t.Name, "unknown", fmt.Sprintf("the first tensor that differs by more than %g of its largest number; without a model (-model) nothing is known of its cause", tolerance), nil)
-				}
-			}
+			compared++
 		}
 		r.Tensors = append(r.Tensors, row)
 	}
-	if r.First == nil {
-		k.conclude("match", "", "", fmt.Sprintf("no tensor differs by more than %g of its largest number", tolerance), nil)
+	switch {
+	case compared == 0 && len(r.Warnings) > 0:
+		return nil, fmt.Errorf("qwen: %s; found no tensor of numbers%s in both recordings, expected one to compare", r.Warnings[0], k.chosen())
+	case compared == 0:
+		return nil, fmt.Errorf("qwen: the recordings: found no tensor%s in both, expected one to compare", k.chosen())
+	case r.First == nil:
+		k.conclude("match", "", "", fmt.Sprintf("agreement to %g of the largest number, in %s", tolerance, counted(compared, "tensor")), nil, 0)
 	}
 	return r, nil
 }
 
-// inOrder sorts tensors by the data flow, those of unknown names last.
-func inOrder(tensors []Tensor) []Tensor {
-	layers := 0
+// compareTwo fills in the row of a tensor that two recordings have, and concludes that
+// they differ if it is the first that does. It returns an error if one holds no numbers.
+func (k *comparison) compareTwo(row *TensorReport, theirs, ours Tensor, tolerance float64) error {
+	x, err := numbers(theirs)
+	if err != nil {
+		return err
+	}
+	y, err := numbers(ours)
+	if err != nil {
+		return err
+	}
+	isFirst := k.report.First == nil
+	if x, y, ok := sameShape(x, theirs.Shape, y, ours.Shape); !ok {
+		row.Status = "shape"
+		if isFirst {
+			k.conclude("differs", row.Name, "unknown", fmt.Sprintf("%s: found shape %s, and %s in ours", shown(row.Name), shapeText(theirs.Shape), shapeText(ours.Shape)), nil, 1)
+		}
+	} else if row.differences(y, wide(x)); float64(row.Relative) <= tolerance {
+		row.Status = "ok"
+	} else if row.Status = "inherited"; isFirst {
+		row.Status = "broken"
+		k.conclude("differs", row.Name, "unknown", fmt.Sprintf("the first tensor that differs by more than %g of its largest number; without a model (-model) nothing is known of its cause", tolerance), nil, row.Relative)
+	}
+	return nil
+}
+
+// sameShape returns the numbers of two tensors in an order that both have: one may
+// have a batch of one, or heads and headDim as one dimension, and the other not.
+func sameShape(x []float32, xShape []int, y []float32, yShape []int) (_, _ []float32, ok bool) {
+	if z, ok := fitShape(y, yShape, xShape); ok {
+		return x, z, true
+	}
+	z, ok := fitShape(x, xShape, yShape)
+	return z, y, ok
+}
+
+// depth returns how many layers the names of tensors speak of.
+func depth(tensors []Tensor) (layers int) {
+	const many = 1 << 30 // no name says so large a number
 	for _, t := range tensors {
-		if n := layerName.FindStringSubmatch(t.Name); n != nil {
-			var i int
-			fmt.Sscan(n[1], &i)
-			layers = max(layers, i+1)
+		if p, ok := placeOf(t.Name, many); ok && p.layer < many-1 { // neither the final norm nor what it reads
+			layers = max(layers, p.layer+1)
 		}
 	}
+	return layers
+}
+
+// inOrder sorts tensors by the data flow, those of unknown names last.
+func inOrder(tensors []Tensor, layers int) []Tensor {
 	rank := func(t Tensor) int {
 		p, ok := placeOf(t.Name, layers)
 		if !ok {

@@ -140,13 +140,12 @@ func (m *Model) blame() error {
 	const piece = 1 << 16 // bytes at a time: a tensor as float32 can be larger than the memory
 	for _, t := range m.tensors[:m.used] {
 		for at := 0; at < len(t.Data); at += piece {
-			x, err := Tensor{DType: t.DType, Data: t.Data[at:min(at+piece, len(t.Data))]}.Float32()
-			if err != nil {
-				break // not a weight that the network uses
-			}
+			data := t.Data[at:min(at+piece, len(t.Data))]
+			x := make([]float32, len(data)/t.DType.Size())
+			widen(x, data, t.DType)
 			for i, v := range x {
 				if !finite(v) {
-					return fmt.Errorf("%w: weight %s: found %v at element %d, expected a finite number", ErrNotFinite, t.Name, v, at/t.DType.Size()+i)
+					return fmt.Errorf("%w: weight %s: found %v at element %d, expected a finite number", ErrNotFinite, shown(t.Name), v, at/t.DType.Size()+i)
 				}
 			}
 		}
@@ -191,15 +190,15 @@ func (r *Recording) All() []Tensor {
 // A Rename replaces names that match From, as a whole, by To, in which $1 stands
 // for the first group. llama.cpp's names, for example:
 //
-//	blk\.(\d+)\.attn_q     model.layers.$1.self_attn.q_proj     blk.3.attn_q is that of layer 3
-//	result_norm             model.norm
+//	Qcur_normed-(\d+)   model.layers.$1.self_attn.q_norm   Qcur_normed-3 is that of layer 3
+//	result_norm         model.norm
 type Rename struct {
 	From *regexp.Regexp
 	To   string
 }
 
 // ParseRenames reads a JSON object of regular expressions and their replacements,
-// such as {"blk\\.(\\d+)\\.attn_q": "model.layers.$1.self_attn.q_proj"}. The
+// such as {"Qcur_normed-(\\d+)": "model.layers.$1.self_attn.q_norm"}. The
 // first that matches a name counts.
 func ParseRenames(data []byte) (renames []Rename, err error) {
 	err = readJSON(data, func(r *jsonReader) {
@@ -226,47 +225,89 @@ var groupNumber = regexp.MustCompile(`\$(\d+)`)
 // each file holds one tensor, "data", and has the name of its module:
 //
 //	model.layers.0.mlp.up_proj_outputs.safetensors
+//
+// An error is a *LoadError that names the file, or the folder where it is about all
+// of them.
 func ReadRecording(path string, renames ...Rename) (*Recording, error) {
-	files, err := []string{path}, error(nil)
+	files := []string{path}
 	info, err := os.Stat(path)
-	if err != nil {
-		return nil, &LoadError{path, fs.ErrNotExist, reason(err)}
-	}
-	if info.IsDir() {
-		if files, err = filepath.Glob(filepath.Join(path, "*.safetensors")); err != nil || len(files) == 0 {
+	isFolder := err == nil && info.IsDir() // what else is not a regular file, opening it says
+	if isFolder {
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			return nil, &LoadError{path, fs.ErrPermission, "cannot be read: " + reason(err) + ", expected a folder of recordings"}
+		}
+		files = nil
+		for _, e := range entries {
+			if strings.HasSuffix(e.Name(), ".safetensors") {
+				files = append(files, filepath.Join(path, e.Name()))
+			}
+		}
+		if len(files) == 0 {
 			return nil, &LoadError{path, ErrMissingTensor, "found no .safetensors file in the folder, expected a recording"}
 		}
 	}
 	var all []Tensor
 	for _, file := range files {
-		data, err := folder{dir: filepath.Dir(file)}.read(filepath.Base(file), maxRecording)
+		tensors, err := readTensors(file)
 		if err != nil {
 			return nil, err
 		}
-		tensors, _, err := ParseSafetensors(data)
-		if err != nil {
-			return nil, inFile(file, ErrBadHeader, err)
-		}
 		for _, t := range tensors {
-			if info.IsDir() && t.Name == "data" {
+			if isFolder && t.Name == "data" {
 				t.Name = strings.TrimSuffix(filepath.Base(file), ".safetensors")
 			}
 			all = append(all, t)
 		}
 	}
-	r, err := NewRecording(all, renames...)
+	r, err := newRecording(all, renames)
 	if err != nil {
 		return nil, inFile(path, ErrBadHeader, err)
 	}
 	return r, nil
 }
 
-// maxRecording is the largest file that is read as a recording.
+// maxRecording is the largest file that is read as a recording, in bytes: a recording
+// lies in memory, some of it several times.
 const maxRecording = 16 << 30
+
+// readTensors reads one file. It is mapped first, so that the header is judged before
+// memory for the rest is asked for; the numbers are copied, since nobody closes a Recording.
+func readTensors(file string) (tensors []Tensor, err error) {
+	data, release, err := folder{dir: filepath.Dir(file)}.mapFile(filepath.Base(file))
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	defer catchFault(&err)()
+	if int64(len(data)) > maxRecording {
+		return nil, &LoadError{file, ErrTooLarge, fmt.Sprintf("found %d bytes, expected at most %d", len(data), int64(maxRecording))}
+	}
+	if tensors, _, err = ParseSafetensors(data); err != nil {
+		return nil, inFile(file, ErrBadHeader, err)
+	}
+	for i := range tensors {
+		tensors[i].Data = slices.Clone(tensors[i].Data)
+	}
+	return tensors, nil
+}
 
 // NewRecording makes a recording of tensors, one of which is input_ids. Whoever has
 // another format reads it, makes a NewTensor of each intermediate, and calls this.
+//
+// It returns an error if there are no ids, or none that are integers in one list, if two
+// tensors of ids differ, or if a tensor has more or fewer bytes than its shape needs. What
+// the tensors are is for Compare to judge.
 func NewRecording(tensors []Tensor, renames ...Rename) (*Recording, error) {
+	r, err := newRecording(tensors, renames)
+	if err != nil {
+		return nil, fmt.Errorf("qwen: %w", err)
+	}
+	return r, nil
+}
+
+// newRecording is NewRecording, whose errors are yet to be told where they come from.
+func newRecording(tensors []Tensor, renames []Rename) (*Recording, error) {
 	r, found := &Recording{}, false
 	for _, t := range tensors {
 		for _, n := range renames {
@@ -274,6 +315,9 @@ func NewRecording(tensors []Tensor, renames ...Rename) (*Recording, error) {
 				t.Name = n.From.ReplaceAllString(t.Name, n.To)
 				break
 			}
+		}
+		if err := checkBytes(t); err != nil {
+			return nil, err
 		}
 		// The debugger of transformers records the ids as an argument of each module that takes them.
 		if t.Name != "input_ids" && !strings.HasSuffix(t.Name, "_inputs_kwargs_input_ids") {
@@ -285,7 +329,7 @@ func NewRecording(tensors []Tensor, renames ...Rename) (*Recording, error) {
 			return nil, err
 		}
 		if found && !slices.Equal(ids, r.IDs) {
-			return nil, fmt.Errorf("%s: found other ids than in another tensor of ids, expected the same", plainText(clip(t.Name)))
+			return nil, fmt.Errorf("%s: found other ids than in another tensor of ids, expected the same", shown(t.Name))
 		}
 		r.IDs, found = ids, true
 	}
@@ -295,8 +339,18 @@ func NewRecording(tensors []Tensor, renames ...Rename) (*Recording, error) {
 	return r, nil
 }
 
+// checkBytes says whether a tensor has the bytes that its shape needs: a reader makes sure
+// of that, but anybody can make a Tensor.
+func checkBytes(t Tensor) error {
+	if size, ok := byteSize(t.Shape, t.DType); !ok || size != uint64(len(t.Data)) {
+		return fmt.Errorf("%s: found %d bytes for shape %s of %s, expected %s", shown(t.Name), len(t.Data), shapeText(t.Shape), quote(string(t.DType)), sizeText(size, ok))
+	}
+	return nil
+}
+
 // integers returns a list of ids, [seq] or [1, seq]: torch makes I64, other engines
-// what they have.
+// what they have. An id that is too large for the vocabulary, or below 0, is Compare's to
+// refuse: only there is the model known.
 func integers(t Tensor) (ids []int, err error) {
 	size := t.DType.Size()
 	shape := t.Shape
@@ -304,7 +358,7 @@ func integers(t Tensor) (ids []int, err error) {
 		shape = shape[1:]
 	}
 	if len(shape) != 1 || shape[0] == 0 || (t.DType != I64 && t.DType != "I32" && t.DType != "U32" && t.DType != "U64") {
-		return nil, fmt.Errorf("%s: found %s %s, expected I64 [seq]", plainText(clip(t.Name)), t.DType, shapeText(t.Shape))
+		return nil, fmt.Errorf("%s: found %s %s, expected I64 [seq]", shown(t.Name), plainText(clip(string(t.DType))), shapeText(t.Shape))
 	}
 	for at := 0; at < len(t.Data); at += size {
 		switch t.DType {
@@ -322,12 +376,18 @@ func integers(t Tensor) (ids []int, err error) {
 // numbers returns a tensor's numbers as float32, in which an honest engine computes;
 // a recording in float64 loses nothing that a comparison could see.
 func numbers(t Tensor) ([]float32, error) {
-	if t.DType != "F64" {
+	if err := checkBytes(t); err != nil {
+		return nil, fmt.Errorf("qwen: %w", err)
+	}
+	switch t.DType {
+	case F32, F16, BF16:
 		return t.Float32()
+	case "F64":
+		x := make([]float32, len(t.Data)/8)
+		for i := range x {
+			x[i] = float32(math.Float64frombits(binary.LittleEndian.Uint64(t.Data[8*i:])))
+		}
+		return x, nil
 	}
-	x := make([]float32, len(t.Data)/8)
-	for i := range x {
-		x[i] = float32(math.Float64frombits(binary.LittleEndian.Uint64(t.Data[8*i:])))
-	}
-	return x, nil
+	return nil, fmt.Errorf("qwen: %s: found dtype %s, expected F32, F16, BF16 or F64", shown(t.Name), plainText(clip(string(t.DType))))
 }

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -106,12 +107,16 @@ func TestNewRecording(t *testing.T) {
 		{"a batch of two", []Tensor{idTensor("input_ids", I64, []int{2, 1}, 1, 2)}, nil, "input_ids: found I64 [2 1], expected I64 [seq]"},
 		{"three dimensions", []Tensor{idTensor("input_ids", I64, []int{1, 1, 2}, 1, 2)}, nil, "input_ids: found I64 [1 1 2], expected I64 [seq]"},
 		{"empty", []Tensor{idTensor("input_ids", I64, []int{0})}, nil, "input_ids: found I64 [0], expected I64 [seq]"},
+		{"fewer bytes than ids", []Tensor{{"input_ids", I64, []int{2}, make([]byte, 15)}}, nil, `input_ids: found 15 bytes for shape [2] of "I64", expected 16`},
+		{"more bytes than numbers", []Tensor{ids, {"x", F32, []int{2, 3}, make([]byte, 28)}}, nil, `x: found 28 bytes for shape [2 3] of "F32", expected 24`},
+		{"a dimension below 0", []Tensor{ids, {"x", F32, []int{-1, 3}, make([]byte, 12)}}, nil, `x: found 12 bytes for shape [-1 3] of "F32", expected a whole number of bytes below 2^61`},
+		{"a type that nobody knows", []Tensor{ids, {"\a", "F\a", []int{1}, make([]byte, 4)}}, nil, `"\a": found 4 bytes for shape [1] of "F\a", expected 0`},
 		{"an empty batch", []Tensor{idTensor("input_ids", I64, []int{1, 0})}, nil, "input_ids: found I64 [1 0], expected I64 [seq]"},
 	} {
 		r, err := NewRecording(tt.tensors)
 		switch {
 		case tt.err != "":
-			if fmt.Sprint(err) != tt.err || r != nil {
+			if fmt.Sprint(err) != "qwen: "+tt.err || r != nil {
 				t.Errorf("%s: got %v, %v, want the error %s", tt.name, r, err, tt.err)
 			}
 		case err != nil || !slices.Equal(r.IDs, tt.ids):
@@ -194,8 +199,12 @@ func TestReadRecording(t *testing.T) {
 	if err := os.WriteFile(broken, []byte("\x02\x00\x00\x00\x00\x00\x00\x00[]"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	odd := filepath.Join(dir, "[") // no pattern for Glob
-	if err := os.Mkdir(odd, 0o755); err != nil {
+	save("[a]*/input_ids.safetensors", idTensor("data", I64, []int{1}, 8)) // no pattern
+	save("[a]*/notes.txt", NewTensor("data", []float32{4}, 1))
+	if r, err := ReadRecording(filepath.Join(dir, "[a]*")); err != nil || !slices.Equal(r.IDs, []int{8}) || len(r.Tensors) != 0 {
+		t.Errorf("a folder whose name looks like a pattern: got %v, %v", r, err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "["), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	save("full/input_ids.safetensors", idTensor("data", I64, []int{2}, 8, 9))
@@ -207,16 +216,95 @@ func TestReadRecording(t *testing.T) {
 		kind       error
 	}{
 		{filepath.Join(dir, "full"), "z.safetensors: ", ErrNotRegular},
-		{filepath.Join(dir, "none"), "none: ", fs.ErrNotExist},
+		{filepath.Join(dir, "none"), "none: no such file, expected one", fs.ErrNotExist},
+		{filepath.Join(dir, "one.safetensors", "x"), "x: ", ErrNotRegular},
+		{os.DevNull, os.DevNull + ": found a device, expected a regular file", ErrNotRegular},
 		{t.TempDir(), ": found no .safetensors file in the folder, expected a recording", ErrMissingTensor},
-		{odd, "[: found no .safetensors file in the folder, expected a recording", ErrMissingTensor},
+		{filepath.Join(dir, "["), "[: found no .safetensors file in the folder, expected a recording", ErrMissingTensor},
 		{cut, "cut.safetensors: ", ErrTruncated},
 		{broken, "broken.safetensors: ", ErrBadHeader},
 		{save("x.safetensors", made.Tensors...), "x.safetensors: input_ids: not found, expected the ids that were run, as I64", ErrBadHeader},
 	} {
-		if r, err := ReadRecording(tt.path); r != nil || !errors.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.want) {
+		if r, err := ReadRecording(tt.path); r != nil || !errors.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.want) || strings.Count(err.Error(), "qwen: ") != 1 || len(err.Error()) > 2000 {
 			t.Errorf("%s: got %v, want %v with %q", tt.path, err, tt.kind, tt.want)
 		}
+	}
+}
+
+// TestReadRecordingHeader has a file as large as a recording may be, all of it hole, whose
+// header is wrong: that is said before memory for the rest is asked for.
+func TestReadRecordingHeader(t *testing.T) {
+	defer answers(t, "Recording")()
+	path := filepath.Join(t.TempDir(), "large.safetensors")
+	for _, tt := range []struct {
+		size int64
+		want string
+		kind error
+	}{
+		{maxRecording, "large.safetensors: header: ", ErrBadHeader},
+		{maxRecording + 1, "large.safetensors: found 17179869185 bytes, expected at most 17179869184", ErrTooLarge},
+	} {
+		if err := os.WriteFile(path, []byte("\x02\x00\x00\x00\x00\x00\x00\x00[]"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(path, tt.size); err != nil {
+			t.Skipf("no file of %d bytes can be made: %v", tt.size, err)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := ReadRecording(path)
+		runtime.ReadMemStats(&after)
+		if !errors.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%d bytes: got %v, want %v with %q", tt.size, err, tt.kind, tt.want)
+		}
+		if n := after.TotalAlloc - before.TotalAlloc; runtime.GOOS == "linux" && n > 1<<20 {
+			t.Errorf("%d bytes: %d bytes of memory, to say that the header is wrong", tt.size, n)
+		}
+	}
+}
+
+// llamaNames is the table of DEBUGGING.md for llama.cpp, whose callback shows these names.
+const llamaNames = `{"attn_norm-(\\d+)":   "model.layers.$1.input_layernorm",
+ "Qcur_normed-(\\d+)": "model.layers.$1.self_attn.q_norm",
+ "Kcur_normed-(\\d+)": "model.layers.$1.self_attn.k_norm",
+ "ffn_inp-(\\d+)":     "model.layers.$1.attn_residual",
+ "ffn_norm-(\\d+)":    "model.layers.$1.post_attention_layernorm",
+ "l_out-(\\d+)":       "model.layers.$1",
+ "result_norm":        "model.norm",
+ "result_output":      "lm_head"}`
+
+// TestRenameLlama gives a recording llama.cpp's names, and reads it with the table of
+// DEBUGGING.md.
+func TestRenameLlama(t *testing.T) {
+	defer answers(t, "Recording")()
+	m, good := openTiny(t, "qwen3-tiny", "qwen3-tiny/trace.safetensors")
+	llama := map[string]string{"input_layernorm": "attn_norm-%d", "q_norm": "Qcur_normed-%d", "k_norm": "Kcur_normed-%d", "attn_residual": "ffn_inp-%d", "post_attention_layernorm": "ffn_norm-%d", blockOutput: "l_out-%d", "norm": "result_norm", "lm_head": "result_output"}
+	theirs := good.All()[:1]
+	for _, x := range good.Tensors {
+		p, _ := placeOf(x.Name, 2)
+		if name := llama[p.op]; name != "" && !strings.HasPrefix(x.Name, "hidden_states") {
+			if strings.Contains(name, "%") {
+				name = fmt.Sprintf(name, p.layer)
+			}
+			x.Name = name
+			theirs = append(theirs, x)
+		}
+	}
+	renames, err := ParseRenames([]byte(llamaNames))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, err := NewRecording(theirs, renames...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Compare(m, rec)
+	if want := "agreement to rounding, in 14 tensors"; err != nil || r.Verdict != "match" || r.Detail != want || len(r.Warnings) > 0 {
+		t.Errorf("got %v, %v, want %s", err, r, want)
+	}
+	guide, err := os.ReadFile("DEBUGGING.md")
+	if err != nil || !strings.Contains(string(guide), "    "+strings.ReplaceAll(llamaNames, "\n", "\n    ")) {
+		t.Errorf("DEBUGGING.md has another table (%v)", err)
 	}
 }
 
@@ -256,7 +344,13 @@ func TestNumbers(t *testing.T) {
 	if x, err = numbers(Tensor{Name: "x", DType: BF16, Shape: []int{1}, Data: []byte{0x40, 0x40}}); err != nil || !slices.Equal(x, []float32{3}) {
 		t.Errorf("BF16: got %v, %v", x, err)
 	}
-	if _, err = numbers(Tensor{Name: "x", DType: I64, Shape: []int{1}, Data: data[:8]}); err == nil {
-		t.Error("I64 was taken for numbers")
+	for want, x := range map[string]Tensor{
+		"qwen: x: found dtype I64, expected F32, F16, BF16 or F64":         {"x", I64, []int{1}, data[:8]},
+		`qwen: x: found 8 bytes for shape [2] of "F64", expected 16`:       {"x", "F64", []int{2}, data[:8]},
+		`qwen: "\x1b[2J": found dtype I64, expected F32, F16, BF16 or F64`: {"\x1b[2J", I64, []int{1}, data[:8]},
+	} {
+		if _, err := numbers(x); fmt.Sprint(err) != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
 	}
 }

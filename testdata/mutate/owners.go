@@ -57,13 +57,13 @@ var owners = map[string]string{
 	"Model.generate": "Model.Generate", "Options.check": "Model.Generate", "wholeCharacters": "textStream", "PrefillChunk": "Model.forwardPieces",
 	"Model.ChatIDs": "Model.Chat",
 	// trace.go
-	"NewRecording": "Recording", "ReadRecording": "Recording", "ParseRenames": "Recording", "integers": "Recording", "numbers": "Recording",
+	"NewRecording": "Recording", "newRecording": "Recording", "readTensors": "Recording", "checkBytes": "Recording", "ReadRecording": "Recording", "ParseRenames": "Recording", "integers": "Recording", "numbers": "Recording",
 	"Recording.All": "Recording", "Model.Record": "Recording", "groupNumber": "Recording", "maxRecording": "Recording", "Rename": "Recording",
 	// diagnose.go
 	"inputOf": "placeOf", "layerName": "placeOf", "stateName": "placeOf", "foreignName": "placeOf", "debuggerName": "placeOf", "debuggerMore": "placeOf",
 	"place.name": "placeOf", "parent": "placeOf", "place": "plain", "blockOutput": "plain", "step": "plain", "steps": "plain", "isStep": "plain", "Model.places": "plain", "Model.shape": "plain",
 	"Model.norm": "plain", "Model.linear": "plain", "newPlain": "plain", "memoKey": "plain", "wide": "plain", "dotExact": "plain", "causal": "plain", "silu": "plain", "turn": "plain",
-	"precision": "yardstick", "inFloat64": "yardstick", "roundBF16": "yardstick", "roundF16": "yardstick", "noise": "yardstick", "distance": "yardstick", "subject": "yardstick",
+	"precision": "yardstick", "inFloat64": "yardstick", "roundBF16": "yardstick", "roundF16": "yardstick", "noise": "yardstick", "distance": "yardstick", "distance.relative": "yardstick", "subject": "yardstick",
 	"patch": "plain.find", "patch.hits": "plain.find", "everyLayer": "plain.find", "plain.trial": "plain.find", "trial.compute": "plain.find", "trial.input": "plain.find", "trial.isChanged": "plain.find",
 	"plain.cone": "plain.find", "plain.try": "plain.find", "plain.fitted": "plain.find", "plain.improve": "plain.find", "plain.nice": "plain.find", "plain.callOf": "plain.find", "finding": "plain.find",
 	"finding.says": "plain.find", "start": "plain.find", "closer": "plain.find", "patch.with": "plain.find", "plain.yards": "plain.find", "plain.reproduces": "plain.find", "plain.residual": "plain.find", "plain.measure": "yardstick", "mistake.sites": "plain.find", "layersOf": "plain.find", "likely": "plain.find", "leftover": "plain.find", "compareFloat": "plain.find", "roundTo": "plain.find", "trial": "plain.find",
@@ -72,7 +72,7 @@ var owners = map[string]string{
 	"ones": "mistake", "plusOne": "mistake", "reversed": "mistake", "namedMatrix": "mistake",
 	// report.go
 	"CompareOptions.Compare": "Compare", "fitShape": "Compare", "fingerprint": "Compare", "towardsZero": "Compare", "worst": "Compare", "nonFinite": "Compare", "finding.number": "Compare", "finding.saying": "Compare",
-	"change": "Compare", "inOrder": "Compare", "Report": "Compare", "Finding": "Compare", "TensorReport": "Compare", "Spot": "Compare", "CompareOptions": "Compare", "comparison": "Compare",
+	"change": "Compare", "inOrder": "Compare", "depth": "Compare", "sameShape": "Compare", "shown": "Compare", "counted": "Compare", "TensorReport.differences": "Compare", "Report": "Compare", "Finding": "Compare", "TensorReport": "Compare", "Spot": "Compare", "CompareOptions": "Compare", "comparison": "Compare",
 	"Growth": "Growth.fit", "LayerGrowth": "Growth.fit", "line": "Growth.fit", "mean": "Growth.fit", "squares": "Growth.fit",
 	// page.go
 	"mostRows": "Report.String", "Report.counts": "Report.String", "Report.around": "Report.String", "Report.writeRows": "Report.String", "Report.writeGrowth": "Report.String",
