@@ -39,15 +39,14 @@ type mistake struct {
 	names func(c *call) string
 }
 
-// A fitting is how a constant is improved: not at all, or by steps of its
-// logarithm, or by steps of itself.
+// A fitting is what a mistake's constant is, and how one that was tried is improved.
 type fitting int
 
 const (
-	asTried fitting = iota // the constant only numbers the ways to make the mistake
-	asCount                // the constant is a number, but a whole one
-	byFactor
-	byStep
+	asTried  fitting = iota // it only numbers the ways to make the mistake; not reported
+	asCount                 // a whole number, such as a window: right as it was tried, or wrong
+	byFactor                // above 0 and of any size, such as theta: improved by steps of its logarithm
+	byStep                  // may be 0 or below, such as eps or a shift: improved by steps of itself
 )
 
 const (
@@ -137,13 +136,13 @@ var mistakes = []mistake{
 	{cause: "rope-scaling", at: allRopes, says: "YaRN's attention factor is left out",
 		run: func(c *call) []float64 { return c.withoutFactor() }},
 	{cause: "rope-theta", at: allRopes, says: "theta is %.6g", fit: byFactor,
-		tries: grid(10, 1e9, 1.6),
+		tries: grid(10, 1e9, 1.6), // models have 1e4 to 1e8; 1.6 apart, every theta has a neighbour from which steps find it
 		run:   func(c *call) []float64 { return c.rotated(c.halves(c.withTheta(c.value()))) }},
 	{cause: "rope-dim", at: allRopes, says: "the frequencies are made for heads of %.6g", fit: asCount,
 		tries: func(c *call) []float64 { return c.widths() },
 		run:   func(c *call) []float64 { return c.rotated(c.halves(c.forWidth(c.value()))) }},
 	{cause: "rope-scaling", at: allRopes, says: "every frequency is divided by %.6g", fit: byFactor,
-		tries: grid(0.1, 50, 1.3),
+		tries: grid(0.1, 50, 1.3), // factors of context extension are 2 to 32, and 1/factor is what a port may multiply by instead
 		run:   func(c *call) []float64 { return c.rotated(c.halves(c.divided(c.value()))) }},
 
 	{cause: "scale-missing", at: "probs", says: "the scores are not divided by sqrt(headDim)",
@@ -474,7 +473,7 @@ func (c *call) withoutBias() []float64 {
 // transpose; for another, the two ways to make the shape come out.
 func (c *call) transposed() []float64 {
 	w, bias, _ := c.m.linear(c.place)
-	if c.value() == 1 && w.Rows == w.Cols || w.Rows*w.Cols > 1<<26 {
+	if c.value() == 1 && w.Rows == w.Cols || w.Rows*w.Cols > 1<<26 { // two copies in float32: at most 512 MB
 		return nil
 	}
 	flat := make([]float32, w.Rows*w.Cols)
@@ -562,7 +561,8 @@ func (c *call) partial(way int) []turn {
 	return turns
 }
 
-// shifts guesses by how much positions are shifted: small numbers, and what the
+// shifts guesses by how much positions are shifted: an off-by-one, a few tokens in front (of a
+// template, of a prefix), and what the
 // angles say where the rotated heads are recorded. Each pair gives the shift
 // modulo its period; the slowest has the longest, and each faster one refines it.
 func (c *call) shifts() []float64 {

@@ -435,7 +435,7 @@ func TestMistakeConstants(t *testing.T) {
 				want, _ := p.try(&subject{place: at, want: right}, &made, inFloat32)
 				s := subjectOf(p, at, want)
 				f, ok := p.fitted(s, made.with(0))
-				if s.own.excess > 1 && (!ok || math.Abs(f.value-v) > 1e-3*math.Abs(v)+1e-12) {
+				if s.own.excess > 1 && (!ok || math.Abs(f.value-v) > 1e-3*math.Abs(v)) {
 					t.Errorf("%s %g at %s (%.2g beyond rounding): got %v, %g", a.cause, v, at.name(), s.own.excess, ok, f.value)
 				}
 			}

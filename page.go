@@ -73,12 +73,12 @@ func (r *Report) around() (rows []TensorReport, left int) {
 		return rows, 0
 	}
 	at := slices.IndexFunc(rows, func(t TensorReport) bool { return r.First != nil && t.Name == *r.First })
-	if at < 0 { // nothing is wrong: the worst ones
+	if at < 0 { // nothing is wrong: the worst ones, which say how close it was
 		slices.SortStableFunc(rows, func(a, b TensorReport) int { return -compareFloat(float64(a.OwnExcess), float64(b.OwnExcess)) })
 		return rows[:6], len(rows) - 6
 	}
-	from := max(0, at-4)
-	to := min(len(rows), from+mostRows-4)
+	from := max(0, at-4)                  // a few of those that are right, to see the step
+	to := min(len(rows), from+mostRows-4) // and the rest of a layer after it
 	return rows[from:to], len(rows) - (to - from)
 }
 
@@ -295,7 +295,8 @@ func shortLayer(name string) string {
 	return name[strings.LastIndexByte(name, '.')+1:]
 }
 
-// colour is the class of an own error in units of what rounding allows.
+// colour is the class of an own error in units of what rounding allows: up to 0.3 it is as
+// usual, up to 1 nothing to explain; a mistake makes more than 100 as a rule.
 func colour(excess float64) string {
 	switch {
 	case math.IsNaN(excess):

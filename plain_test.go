@@ -850,21 +850,27 @@ func TestImprove(t *testing.T) {
 // TestNice shortens a number as far as the error allows: a tenth more, and 0.05 yards.
 func TestNice(t *testing.T) {
 	defer answers(t, "plain.find")()
-	for _, tt := range []struct{ found, want, left, nice float64 }{
-		{1.26, 1, 0, 1},
-		{1.26, 1.049, 0, 1},
-		{1.26, 1.051, 0, 1.26},
-		{1.2e-300, 0.05, 0, 1e-300}, // as much as is allowed, and no more
-		{1.26, 1.3, 0.226, 1.3},
-		{1.26, 1.3, 0.228, 1},
-		{1.26, 1.26, 0, 1.3},       // 0.04 off
-		{1.23456, 1.23456, 0, 1.2}, // 0.03456 off
-		{1234.56, 1234.56, 0, 1234.56},
-		{1234.56, 1235, 0, 1235},
-		{0.0123456, 0.0123456, 0, 0.01},
-		{-7.77, -8.01, 0, -8},
+	for _, tt := range []struct {
+		found, want, left, nice float64
+		fit                     fitting
+	}{
+		{1.26, 1, 0, 1, byStep},
+		{1.26, 1.049, 0, 1, byStep},
+		{1.26, 1.051, 0, 1.26, byStep},
+		{1.2e-300, 0.05, 0, 1e-300, byFactor}, // as much as is allowed, and no more
+		{1.26, 1.3, 0.226, 1.3, byStep},
+		{1.26, 1.3, 0.228, 1, byStep},
+		{1.26, 1.26, 0, 1.3, byStep},       // 0.04 off
+		{1.23456, 1.23456, 0, 1.2, byStep}, // 0.03456 off
+		{1234.56, 1234.56, 0, 1234.56, byStep},
+		{1234.56, 1235, 0, 1235, byStep},
+		{0.0123456, 0.0123456, 0, 0.01, byFactor},
+		{0.0123456, 0.0123456, 0, 0, byStep}, // a factor is never 0, an eps may be
+		{1e-14, 0.051, 0, 1e-14, byStep},
+		{-7.77, -8.01, 0, -8, byStep},
 	} {
 		p, a := toy(nil, func(v float64) []float64 { return []float64{v} })
+		a.mistake.fit = tt.fit
 		s := &subject{place: place{0, "a"}, want: []float64{tt.want}, width: 1, ruler: yardstick{[]float64{1}, toyPrecision}}
 		if got := p.nice(s, a, start{tt.found, tt.left}); got != tt.nice {
 			t.Errorf("%g, where %g is right and %g left: got %g, want %g", tt.found, tt.want, tt.left, got, tt.nice)

@@ -344,8 +344,9 @@ func (k *comparison) read() error {
 	return nil
 }
 
-// setLevel decides how the reference as a whole is rounded: as most of its
-// tensors are, of which low counts how many show which rounding.
+// setLevel decides how the reference as a whole is rounded: as more than half of its
+// tensors are, of which low counts how many show which rounding. An engine may keep some in
+// float32 (its norms, or the probabilities), and a tensor may look rounded by chance.
 func (k *comparison) setLevel(low map[string]int) {
 	k.level = inFloat32
 	for _, l := range []precision{inBF16, inF16} {
@@ -561,7 +562,8 @@ func towardsZero(ours, want []float64) float64 {
 	return float64(smaller-larger) / float64(max(smaller+larger, 1))
 }
 
-// worst returns the three numbers that differ most.
+// worst returns the three numbers that differ most: one may be chance, of three one sees
+// whether they share a token or a column.
 func worst(ours, want []float64, shape []int) []Spot {
 	var at []int
 	off := func(i int) float64 {
@@ -818,7 +820,7 @@ func (k *comparison) normComesLater(s *subject) bool {
 		default:
 			continue
 		}
-		if t.ruler.distance(y, t.want).excess <= 2 {
+		if t.ruler.distance(y, t.want).excess <= 2 { // not 1: the yardstick is that of the step done right
 			return true
 		}
 	}
@@ -832,7 +834,7 @@ func (k *comparison) thetaOrWidth(f finding) finding {
 	c := k.m.Config
 	width := float64(c.HeadDim) * math.Log(c.RoPE.Theta) / math.Log(f.value)
 	whole := math.Round(width)
-	isWhole := math.Abs(width-whole) < 2e-3*whole && c.RoPE.Type == "default"
+	isWhole := math.Abs(width-whole) < 2e-3*whole && c.RoPE.Type == "default" // 2e-3: the fit of theta has three digits, and a width of 250 is still told from its neighbours
 	if isWhole {
 		f = f.saying(fmt.Sprintf("theta is %.6g, or the frequencies are made for heads of %g: these are the same numbers", f.value, whole))
 	}
@@ -855,7 +857,7 @@ func (k *comparison) guessHead(s *subject) (f finding, ties []string, ok bool) {
 	for i, w := range s.want {
 		aa, bb, ab = aa+y[i]*y[i], bb+w*w, ab+y[i]*w
 	}
-	if math.Abs(ab) > 0.5*math.Sqrt(aa*bb) {
+	if math.Abs(ab) > 0.5*math.Sqrt(aa*bb) { // the cosine: unrelated logits have next to none, and those of the right head, with some mistake before it, mostly more
 		return f, nil, false
 	}
 	m := &mistake{cause: "head-not-tied", says: "the logits have nothing to do with the embedding, which the config ties the head to: another head was used, or an untrained one"}
@@ -872,11 +874,11 @@ func (k *comparison) coarseRounding(broken []*subject) (precision, bool) {
 			if d, all = k.residual(s, nil, prec); !all {
 				break
 			}
-			if d.yards > 0.05 {
+			if d.yards > 0.05 { // less is no trace of this rounding at all: it would make about 1
 				some++
 			}
 		}
-		if all && 2*some >= len(broken) {
+		if all && 2*some >= len(broken) { // a rounding that is there shows in most
 			return prec, true
 		}
 	}
@@ -934,7 +936,7 @@ func (k *comparison) others(broken []*subject, f *finding) (explained []*subject
 	if f != nil {
 		known = append(known, f)
 	}
-	searches := 4
+	searches := 4 // each takes as long as that for the first; a port with more mistakes is looked at again when these are mended
 	for _, s := range broken {
 		at := slices.IndexFunc(known, func(f *finding) bool { return k.same(s, f) })
 		switch {
@@ -1025,6 +1027,7 @@ func (k *comparison) finish() {
 		}
 		for ; at < len(k.subjects) && k.subjects[at].place == p; at++ {
 			row := *k.rows[k.subjects[at]]
+			// 1e-5: two honest chains are about 1e-6 apart, so this much came from what is wrong.
 			if row.Status == "ok" && wrong && float64(row.MaxAbs) > 1e-5*k.subjects[at].own.size {
 				row.Status = "inherited"
 			}
@@ -1077,11 +1080,12 @@ func change(in, out []float64, width int) (mean, most Number) {
 }
 
 // fit describes the error after layer i by e, e + rate*i or e * rate^i, whichever
-// comes closest: bounded unless one of the others halves the squares.
+// comes closest: bounded unless one of the others halves the squares, since with one
+// number more any fit is a little closer. Two layers are not enough to tell them apart.
 func (g *Growth) fit() {
 	var x, y, ln []float64
 	for i, l := range g.Layers {
-		if l.Increase > 30 { // a layer that is wrong itself: growth begins after it
+		if l.Increase > 30 { // a layer that is wrong itself: growth begins after it. An honest layer makes an error at most a few times larger
 			x, y, ln = nil, nil, nil
 		}
 		if e := float64(l.Error); e > 0 && !math.IsInf(e, 0) {
