@@ -112,8 +112,6 @@ func TestUsage(t *testing.T) {
 		{"", []string{"bench", "-model", none, "-depth", "-1"}, 64, []string{"-depth", "-1"}},
 		{"", []string{"trace", "-model", none, "-ids", ",", "-o", none}, 64, []string{"-ids"}},
 		{"", []string{"diff", "-tol", "-1", none}, 64, []string{"-tol", "-1"}},
-		{"", []string{"diff", "-ours", none, "-layer", "1", none}, 64, []string{"-layer", "-model"}},
-		{"", []string{"diff", "-ours", none, "-op", "mlp", none}, 64, []string{"-op", "-model"}},
 		{"", []string{"bench", "-model", wholeModel, "-prompt", "100", "-depth", "61"}, 64, []string{"-prompt 100", "-depth 61", "-n 64", "161", "160"}},
 		{"", []string{"trace", "-ids", "1"}, 64, []string{"-o"}},
 

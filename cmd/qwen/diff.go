@@ -16,15 +16,12 @@ func setupDiff(f *flag.FlagSet) func([]string) error {
 	rename := textFlag(f, "rename", "a file", "`file` with a JSON object of regular expressions and the names that replace what they match")
 	tolerance := floatFlag(f, "tol", math.MaxFloat32, "accept own errors up to this `share` of a tensor's largest number, and not only what rounding allows")
 	layer := intFlag(f, "layer", 0, 0, most, "judge only layer `N`, on the reference's input (default: all)")
-	op := f.String("op", "", "judge only this `step`, on the reference's input: q_proj, self_attn, mlp, block, ...")
+	op := f.String("op", "", "judge only this `step`, on the reference's input: q_proj and so on, a tensor's whole name, or self_attn, mlp or block as one")
 	page := textFlag(f, "html", "a file", "write a page with charts to this `file`")
 	asJSON := f.Bool("json", false, "print one JSON document")
 	return func(args []string) error {
 		if len(args) != 1 {
 			return usageError("expected one REFERENCE")
-		}
-		if *ours != "" && !given(f, "model") && (given(f, "layer") || *op != "") {
-			return usageError("-layer and -op judge a step on the reference's input, expected -model to compute it")
 		}
 		renames, err := readRenames(*rename)
 		if err != nil {
