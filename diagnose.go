@@ -1011,7 +1011,8 @@ func (p *plain) fitted(s *subject, a patch) (f finding, ok bool) {
 	}
 	slices.SortStableFunc(starts, closer)
 	if a.fit == byFactor || a.fit == byStep {
-		starts = starts[:min(2, len(starts))] // the constant lies between the two best of a grid, and may be nearer in value to the one that is less near in yards
+		// The constant lies between the two best of a grid, and may be nearer to the second.
+		starts = starts[:min(2, len(starts))]
 		for i := range starts {
 			starts[i] = p.improve(s, a, starts[i])
 		}
@@ -1085,9 +1086,11 @@ func (p *plain) improve(s *subject, a patch, best start) start {
 		u = math.Log(u)
 	}
 	for range 20 { // steps: each about squares the error, so that from anywhere near five are enough
-		h := 1e-4 // of the logarithm: the change must be beyond float64's noise, and small enough to be straight
+		// The change must be beyond float64's noise, and small enough to be straight. An eps may
+		// begin at 0: 1e-10 is far below any that is used.
+		h := 1e-4
 		if a.fit == byStep {
-			h = max(1e-3*math.Abs(u), 1e-10) // and for an eps that begins at 0, far below any that is used
+			h = max(1e-3*math.Abs(u), 1e-10)
 		}
 		here, there := at(u), at(u+h)
 		y, _ := p.try(s, &here, inFloat64)
@@ -1100,7 +1103,7 @@ func (p *plain) improve(s *subject, a patch, best start) start {
 		}
 		step := up / down
 		if a.fit == byFactor {
-			step = min(max(step, -1), 1) // a factor of e at once: farther than the grid's next, where the slope says nothing
+			step = min(max(step, -1), 1) // a factor of e: beyond the grid's next the slope says nothing
 		}
 		moved := false
 		for range 8 { // halves: to less than a hundredth of the step

@@ -142,7 +142,7 @@ var mistakes = []mistake{
 		tries: func(c *call) []float64 { return c.widths() },
 		run:   func(c *call) []float64 { return c.rotated(c.halves(c.forWidth(c.value()))) }},
 	{cause: "rope-scaling", at: allRopes, says: "every frequency is divided by %.6g", fit: byFactor,
-		tries: grid(0.1, 50, 1.3), // factors of context extension are 2 to 32, and 1/factor is what a port may multiply by instead
+		tries: grid(0.1, 50, 1.3), // contexts are extended by 2 to 32, and a port may take 1/factor for it
 		run:   func(c *call) []float64 { return c.rotated(c.halves(c.divided(c.value()))) }},
 
 	{cause: "scale-missing", at: "probs", says: "the scores are not divided by sqrt(headDim)",
@@ -699,7 +699,8 @@ func (c *call) otherHeads() (all []namedMatrix) {
 	k := c.m.Config
 	for _, t := range c.m.tensors {
 		fits := slices.Equal(t.Shape, []int{k.Vocab, k.Hidden}) && (t.DType == F32 || t.DType == F16 || t.DType == BF16)
-		if fits && &t.Data[0] != &c.m.Head.Data[0] { // the name does not say which it is: a head that is stored counts, tied or not
+		// The name does not say which it is: a head that is stored counts, tied or not.
+		if fits && &t.Data[0] != &c.m.Head.Data[0] {
 			all = append(all, namedMatrix{t.Name, Matrix{t.DType, k.Vocab, k.Hidden, t.Data}})
 		}
 	}

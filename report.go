@@ -46,7 +46,7 @@ type Report struct {
 	Cause    *string        `json:"cause"`    // the mistake that reproduces it, or unknown
 	Detail   string         `json:"detail"`   // in words
 	Value    *Number        `json:"value"`    // the constant that was fitted
-	Residual Number         `json:"residual"` // what the cause leaves of first's own error: largest error ÷ largest number; all of it if the cause is unknown
+	Residual Number         `json:"residual"` // largest error that the cause leaves ÷ largest number; all of first's own error if it is unknown
 	Tensors  []TensorReport `json:"tensors"`
 	Others   []Finding      `json:"others"` // further tensors that are wrong for other reasons
 	Growth   Growth         `json:"growth"`
@@ -834,7 +834,8 @@ func (k *comparison) thetaOrWidth(f finding) finding {
 	c := k.m.Config
 	width := float64(c.HeadDim) * math.Log(c.RoPE.Theta) / math.Log(f.value)
 	whole := math.Round(width)
-	isWhole := math.Abs(width-whole) < 2e-3*whole && c.RoPE.Type == "default" // 2e-3: the fit of theta has three digits, and a width of 250 is still told from its neighbours
+	// 2e-3: the fit of theta has three digits, and a width of 250 is still told from its neighbours.
+	isWhole := math.Abs(width-whole) < 2e-3*whole && c.RoPE.Type == "default"
 	if isWhole {
 		f = f.saying(fmt.Sprintf("theta is %.6g, or the frequencies are made for heads of %g: these are the same numbers", f.value, whole))
 	}
@@ -857,7 +858,9 @@ func (k *comparison) guessHead(s *subject) (f finding, ties []string, ok bool) {
 	for i, w := range s.want {
 		aa, bb, ab = aa+y[i]*y[i], bb+w*w, ab+y[i]*w
 	}
-	if math.Abs(ab) > 0.5*math.Sqrt(aa*bb) { // the cosine: unrelated logits have next to none, and those of the right head, with some mistake before it, mostly more
+	// The cosine: unrelated logits have next to none, those of the right head mostly more, even
+	// with some mistake in them.
+	if math.Abs(ab) > 0.5*math.Sqrt(aa*bb) {
 		return f, nil, false
 	}
 	m := &mistake{cause: "head-not-tied", says: "the logits have nothing to do with the embedding, which the config ties the head to: another head was used, or an untrained one"}
@@ -936,7 +939,7 @@ func (k *comparison) others(broken []*subject, f *finding) (explained []*subject
 	if f != nil {
 		known = append(known, f)
 	}
-	searches := 4 // each takes as long as that for the first; a port with more mistakes is looked at again when these are mended
+	searches := 4 // each takes as long as the first's; a port with more mistakes is judged again when these are mended
 	for _, s := range broken {
 		at := slices.IndexFunc(known, func(f *finding) bool { return k.same(s, f) })
 		switch {
@@ -1085,7 +1088,9 @@ func change(in, out []float64, width int) (mean, most Number) {
 func (g *Growth) fit() {
 	var x, y, ln []float64
 	for i, l := range g.Layers {
-		if l.Increase > 30 { // a layer that is wrong itself: growth begins after it. An honest layer makes an error at most a few times larger
+		// A layer that is wrong itself: growth begins after it. An honest one makes an error a few
+		// times larger at most.
+		if l.Increase > 30 {
 			x, y, ln = nil, nil, nil
 		}
 		if e := float64(l.Error); e > 0 && !math.IsInf(e, 0) {
