@@ -187,7 +187,7 @@ var mistakes = []mistake{
 	{cause: "head-not-tied", at: "lm_head", says: "the output head is %s, and not the one that the config says",
 		tries: func(c *call) []float64 { return count(len(c.otherHeads())) },
 		run:   func(c *call) []float64 { return c.linear(c.get("norm"), c.otherHeads()[int(c.value())].w, nil) },
-		names: func(c *call) string { return c.otherHeads()[int(c.value())].name }},
+		names: func(c *call) string { return shown(c.otherHeads()[int(c.value())].name) }},
 	{cause: "logits-scaled", at: "lm_head", says: "the logits are multiplied by %.6g", fit: byFactor,
 		tries: constants(1),
 		run:   func(c *call) []float64 { return c.scaled(c.value()) }},

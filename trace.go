@@ -271,8 +271,9 @@ func ReadRecording(path string, renames ...Rename) (*Recording, error) {
 // lies in memory, some of it several times.
 const maxRecording = 16 << 30
 
-// readTensors reads one file. It is mapped first, so that the header is judged before
-// memory for the rest is asked for; the numbers are copied, since nobody closes a Recording.
+// readTensors reads one file. It is mapped where the system can, so that the header is
+// judged before memory for the rest is asked for; the numbers are copied, since nobody closes
+// a Recording.
 func readTensors(file string) (tensors []Tensor, err error) {
 	data, release, err := folder{dir: filepath.Dir(file)}.mapFile(filepath.Base(file))
 	if err != nil {

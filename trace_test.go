@@ -239,6 +239,9 @@ func TestReadRecording(t *testing.T) {
 // header is wrong: that is said before memory for the rest is asked for.
 func TestReadRecordingHeader(t *testing.T) {
 	defer answers(t, "Recording")()
+	if runtime.GOOS == "windows" {
+		t.Skip("files are not mapped there, and have no holes")
+	}
 	path := filepath.Join(t.TempDir(), "large.safetensors")
 	for _, tt := range []struct {
 		size int64
