@@ -267,6 +267,121 @@ func TestCompareOthers(t *testing.T) {
 	}
 }
 
+// broken is what a port records that makes these mistakes, and computes all else as it should.
+func broken(m *Model, ids []int, made ...patch) port {
+	p, q := newPlain(m, ids), port{}
+	for _, at := range m.places() {
+		t := p.trial(inFloat32, nil)
+		for _, a := range made {
+			if a.hits(at) {
+				t = p.trial(inFloat32, &a)
+			}
+		}
+		for _, v := range t.compute(at) {
+			q[at.name()] = append(q[at.name()], float32(v))
+		}
+		p.ref[at] = wide(q[at.name()])
+	}
+	return q
+}
+
+// TestCompareSame has ports with two mistakes: how many of the broken tensors does the
+// cause of the first explain?
+func TestCompareSame(t *testing.T) {
+	defer answers(t, "Compare")()
+	m, ids, _, _ := portOf(t, "qwen3-tiny")
+	in := func(cause string, layer int, value float64, ops ...string) patch {
+		return patch{mistakeOf(cause), ops, layer, value}
+	}
+	const eps, theta = "norm-eps", "rope-theta"
+	for _, tt := range []struct {
+		made   []patch
+		cause  string
+		detail string // its end
+		others []string
+	}{
+		{[]patch{in(eps, 0, 0.01, "input_layernorm")}, eps, "eps is 0.01, in layer 0", nil},
+		{[]patch{in(eps, everyLayer, 0.01, "input_layernorm")}, eps, "eps is 0.01, in every layer; it explains 1 of 1 other broken tensor", nil},
+		{[]patch{in(eps, 0, 0.01, "input_layernorm"), in(eps, 1, 0.01, "post_attention_layernorm")}, eps, "eps is 0.01, in every layer; it explains 1 of 1 other broken tensor", nil},
+		{[]patch{in(eps, 0, 0.01, "input_layernorm"), in(eps, 1, 0.02, "input_layernorm")}, eps, "eps is 0.01, in layer 0; it explains 0 of 1 other broken tensor", []string{"norm-eps 0.02"}},
+		{[]patch{in(theta, 0, 1e4, "q_rope", "k_rope"), in(theta, 1, 3e4, "k_rope")}, theta, "in layer 0; it explains 1 of 2 other broken tensors", []string{"rope-theta 30000"}},
+		{[]patch{in("wrong-weight", 0, 0, "k_proj"), in("wrong-weight", 1, 2, "v_proj")}, "wrong-weight", "the weight is that of model.layers.0.self_attn.v_proj, in every layer; it explains 1 of 1 other broken tensor", nil},
+		{[]patch{in(eps, 0, 0.01, "input_layernorm"), in("wrong-weight", 1, 0, "k_proj")}, eps, "eps is 0.01, in layer 0; it explains 0 of 1 other broken tensor", []string{"wrong-weight"}},
+		{[]patch{in("wrong-weight", 0, 0, "gate_proj", "up_proj")}, "gate-up-swapped", "the activation is taken of up, and not of gate, in layer 0; it explains 1 of 1 other broken tensor", nil},
+		{[]patch{in("wrong-weight", 0, 0, "gate_proj", "up_proj"), in(eps, 1, 0.02, "input_layernorm")}, "gate-up-swapped", "in layer 0; it explains 1 of 2 other broken tensors", []string{"norm-eps 0.02"}},
+		{[]patch{in("rope-interleaved", 0, 0, "q_rope"), in("rope-interleaved", 1, 0, "k_rope"), in("mask-missing", 1, 0, "probs")}, "rope-interleaved", "in every layer; it explains 1 of 2 other broken tensors", []string{"mask-missing"}},
+	} {
+		r, err := Compare(m, broken(m, ids, tt.made...).recording(m, ids))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var others []string
+		for _, o := range r.Others {
+			if others = append(others, o.Cause); o.Value != nil {
+				others[len(others)-1] += fmt.Sprintf(" %g", float64(*o.Value))
+			}
+		}
+		if r.Verdict != "differs" || *r.Cause != tt.cause || !strings.HasSuffix(r.Detail, tt.detail) || !slices.Equal(others, tt.others) {
+			t.Errorf("got %s, %s, others %q, want %s, %s, others %q", *r.Cause, r.Detail, others, tt.cause, tt.detail, tt.others)
+		}
+	}
+}
+
+// TestExplain has a tensor of another shape before or after those that are broken, and
+// tensors that are rounded.
+func TestExplain(t *testing.T) {
+	defer answers(t, "Compare")()
+	for _, tt := range []struct {
+		tensors string // in order: broken, of another shape, soft in f16 or bf16, right, and trapped
+		first   int
+		verdict string
+		detail  string // the beginning
+	}{
+		{"r", -1, "match", "agreement to rounding, in 1 tensor"},
+		{"rr", -1, "match", "agreement to rounding, in 2 tensors"},
+		{"rx", 1, "differs", "misfit"},
+		{"x", 0, "differs", "misfit"},
+		{"xb", 0, "differs", "misfit"},
+		{"bx", 0, "differs", "largest own error"},
+		{"bxb", 0, "differs", "largest own error"},
+		{"bb", 0, "differs", "largest own error"},
+		{"xbb", 0, "differs", "misfit"},
+		{"rfr", 1, "precision", "rounding to float16 explains every difference (1 tensor)"},
+		{"fn", 0, "precision", "rounding to float16 explains every difference (2 tensors)"},
+		{"nfr", 0, "precision", "rounding to bfloat16 explains every difference (2 tensors)"},
+		{"bn", 0, "differs", "largest own error"},
+		{"nb", 1, "differs", "largest own error"},
+		{"tn", 0, "mislabelled", "t0 holds the last layer's output after the final norm"},
+		{"ntx", 2, "differs", "misfit"},
+		{"tb", 1, "differs", "largest own error"},
+	} {
+		k, holds := toyComparison()
+		for i, kind := range tt.tensors {
+			s := holds(0, "a", map[rune]float64{'b': 100, 't': 50}[kind])
+			s.name = fmt.Sprint(string(kind), i)
+			switch kind {
+			case 'b':
+				k.broken = append(k.broken, s)
+			case 't':
+				k.broken, k.trapped = append(k.broken, s), s
+			case 'x':
+				s.want, s.misfit = nil, "misfit"
+			case 'f', 'n':
+				k.soft = append(k.soft, s)
+				s.prec = map[rune]precision{'f': inF16, 'n': inBF16}[kind]
+			}
+		}
+		k.explain()
+		first := -1
+		if k.report.First != nil {
+			first = int((*k.report.First)[1] - '0')
+		}
+		if r := k.report; r.Verdict != tt.verdict || first != tt.first || !strings.HasPrefix(r.Detail, tt.detail) || (tt.detail == "misfit") && r.Residual != 1 {
+			t.Errorf("%s: got %s at %d: %s, residual %g, want %s at %d: %s", tt.tensors, r.Verdict, first, r.Detail, float64(r.Residual), tt.verdict, tt.first, tt.detail)
+		}
+	}
+}
+
 // TestCompareErrors has what cannot be compared.
 func TestCompareErrors(t *testing.T) {
 	defer answers(t, "Compare")()
@@ -1089,7 +1204,7 @@ func TestStatuses(t *testing.T) {
 		op, status string
 		off        Number
 	}{
-		{"input_layernorm", "ok", 1}, {"q_proj", "broken", 1}, {"k_proj", "ok", 1.99e-5}, {"k_proj", "ok", 2.01e-5}, {"v_proj", "shape", 1}, {"q_norm", "ok", none}, {"o_proj", "broken", 1}, {blockOutput, "ok", 3.9e-5},
+		{"input_layernorm", "ok", 1}, {"q_proj", "broken", 1}, {"k_proj", "ok", 1.99e-5}, {"k_proj", "ok", 2e-5}, {"k_proj", "ok", 2.01e-5}, {"v_proj", "shape", 1}, {"q_norm", "ok", none}, {"o_proj", "broken", 1}, {blockOutput, "ok", 3.9e-5},
 	} {
 		at := place{0, tt.op}
 		s := &subject{place: at, name: at.name(), own: distance{size: 2}}
@@ -1104,8 +1219,8 @@ func TestStatuses(t *testing.T) {
 			t.Errorf("missing: %+v", x)
 		}
 	}
-	want := []string{"input_layernorm ok", "q_proj broken", "k_proj ok", "k_proj inherited", "v_proj shape", "q_norm ok", "o_proj broken", "output inherited"}
-	if !slices.Equal(got, want) || len(k.report.Tensors) != 1+19+1 || k.report.Tensors[0].Name != "model.embed_tokens" || k.report.Tensors[0].Status != "missing" {
+	want := []string{"input_layernorm ok", "q_proj broken", "k_proj ok", "k_proj ok", "k_proj inherited", "v_proj shape", "q_norm ok", "o_proj broken", "output inherited"}
+	if !slices.Equal(got, want) || len(k.report.Tensors) != 1+19+2 || k.report.Tensors[0].Name != "model.embed_tokens" || k.report.Tensors[0].Status != "missing" {
 		t.Errorf("got %s of %d\nwant %s", got, len(k.report.Tensors), want)
 	}
 }

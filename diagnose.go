@@ -645,7 +645,6 @@ func (c *call) dot(a, b []float64) float64 {
 	if c.prec.round == nil {
 		return dotExact(a, b)
 	}
-	b = b[:len(a)]
 	var sum float32
 	for i, v := range a {
 		sum += float32(v * b[i])

@@ -975,7 +975,7 @@ func (k *comparison) same(s *subject, f *finding) bool {
 		}
 		for _, ops := range m.sites(s.cone) {
 			for _, layer := range layersOf(ops, s.cone) {
-				explains := false
+				var explains bool
 				if a := (patch{m, ops, layer, f.value}); m.fit == asTried {
 					_, explains = k.fitted(s, a)
 				} else { // the constant must be the same
