@@ -233,23 +233,16 @@ func ReadRecording(path string, renames ...Rename) (*Recording, error) {
 	info, err := os.Stat(path)
 	isFolder := err == nil && info.IsDir() // what else is not a regular file, opening it says
 	if isFolder {
-		entries, err := os.ReadDir(path)
-		if err != nil {
-			return nil, &LoadError{path, fs.ErrPermission, "cannot be read: " + reason(err) + ", expected a folder of recordings"}
-		}
-		files = nil
-		for _, e := range entries {
-			if strings.HasSuffix(e.Name(), ".safetensors") {
-				files = append(files, filepath.Join(path, e.Name()))
-			}
-		}
-		if len(files) == 0 {
-			return nil, &LoadError{path, ErrMissingTensor, "found no .safetensors file in the folder, expected a recording"}
+		if files, err = recordingFiles(path); err != nil {
+			return nil, err
 		}
 	}
 	var all []Tensor
 	for _, file := range files {
 		tensors, err := readTensors(file)
+		if errors.Is(err, ErrFileChanged) { // catchFault knows no file
+			return nil, &LoadError{file, ErrFileChanged, "the file became shorter while it was read"}
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -267,6 +260,28 @@ func ReadRecording(path string, renames ...Rename) (*Recording, error) {
 	return r, nil
 }
 
+// recordingFiles returns the files of a folder that can be a recording's, by name. They are
+// not looked for by a pattern: the folder's own name may hold a [ or a *.
+func recordingFiles(dir string) (files []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		kind := ErrNotRegular
+		if errors.Is(err, fs.ErrPermission) {
+			kind = fs.ErrPermission
+		}
+		return nil, &LoadError{dir, kind, "cannot be read: " + reason(err) + ", expected a folder of recordings"}
+	}
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".safetensors") {
+			files = append(files, filepath.Join(dir, e.Name()))
+		}
+	}
+	if len(files) == 0 {
+		return nil, &LoadError{dir, ErrMissingTensor, "found no .safetensors file in the folder, expected a recording"}
+	}
+	return files, nil
+}
+
 // maxRecording is the largest file that is read as a recording, in bytes: a recording
 // lies in memory, some of it several times.
 const maxRecording = 16 << 30
@@ -275,7 +290,7 @@ const maxRecording = 16 << 30
 // judged before memory for the rest is asked for; the numbers are copied, since nobody closes
 // a Recording.
 func readTensors(file string) (tensors []Tensor, err error) {
-	data, release, err := folder{dir: filepath.Dir(file)}.mapFile(filepath.Base(file))
+	data, release, err := folder{}.mapFile(file)
 	if err != nil {
 		return nil, err
 	}
@@ -375,7 +390,8 @@ func integers(t Tensor) (ids []int, err error) {
 }
 
 // numbers returns a tensor's numbers as float32, in which an honest engine computes;
-// a recording in float64 loses nothing that a comparison could see.
+// a recording in float64 loses nothing that a comparison could see: the last bit of a
+// float32 is a 16-millionth, and rounding in a network makes ten times that.
 func numbers(t Tensor) ([]float32, error) {
 	if err := checkBytes(t); err != nil {
 		return nil, fmt.Errorf("qwen: %w", err)

@@ -218,6 +218,8 @@ func TestReadRecording(t *testing.T) {
 	all := []bad{
 		{filepath.Join(dir, "full"), "z.safetensors: ", ErrNotRegular},
 		{filepath.Join(dir, "none"), "none: no such file, expected one", fs.ErrNotExist},
+		{filepath.Join(dir, "none") + string(filepath.Separator), "none: no such file, expected one", fs.ErrNotExist},
+		{"", "no such file, expected one", fs.ErrNotExist},
 		{t.TempDir(), ": found no .safetensors file in the folder, expected a recording", ErrMissingTensor},
 		{filepath.Join(dir, "["), "[: found no .safetensors file in the folder, expected a recording", ErrMissingTensor},
 		{cut, "cut.safetensors: ", ErrTruncated},

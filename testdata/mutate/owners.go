@@ -57,7 +57,7 @@ var owners = map[string]string{
 	"Model.generate": "Model.Generate", "Options.check": "Model.Generate", "wholeCharacters": "textStream", "PrefillChunk": "Model.forwardPieces",
 	"Model.ChatIDs": "Model.Chat",
 	// trace.go
-	"NewRecording": "Recording", "newRecording": "Recording", "readTensors": "Recording", "checkBytes": "Recording", "ReadRecording": "Recording", "ParseRenames": "Recording", "integers": "Recording", "numbers": "Recording",
+	"NewRecording": "Recording", "newRecording": "Recording", "readTensors": "Recording", "recordingFiles": "Recording", "checkBytes": "Recording", "ReadRecording": "Recording", "ParseRenames": "Recording", "integers": "Recording", "numbers": "Recording",
 	"Recording.All": "Recording", "Model.Record": "Recording", "groupNumber": "Recording", "maxRecording": "Recording", "Rename": "Recording",
 	// diagnose.go
 	"inputOf": "placeOf", "layerName": "placeOf", "stateName": "placeOf", "foreignName": "placeOf", "debuggerName": "placeOf", "debuggerMore": "placeOf",
