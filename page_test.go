@@ -193,6 +193,22 @@ func TestReportNames(t *testing.T) {
 			}
 		}
 	}
+	// Without a model the names alone say what there is to draw.
+	x := []Tensor{NewTensor("model.layers.4.mlp.other", []float32{1}, 1), NewTensor("a", []float32{1}, 1)}
+	y := append(x, NewTensor("net.layers.1.mlp.gated", []float32{1}, 1), NewTensor("net.norm", []float32{1}, 1))
+	for _, tt := range []struct {
+		tensors []Tensor
+		cells   int
+	}{{x, 0}, {y, 2}} {
+		r := &Recording{IDs: []int{1}, Tensors: tt.tensors}
+		report, err := CompareOptions{Ours: r}.Compare(nil, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if page := report.HTML(""); strings.Count(page, "<rect") != tt.cells || strings.Contains(page, "<svg") != (tt.cells > 0) {
+			t.Errorf("%d tensors: %d cells, want %d", len(tt.tensors), strings.Count(page, "<rect"), tt.cells)
+		}
+	}
 	// The whole of a long name of another's, and how an absurd one is cut.
 	long := "base_model.model.model.layers.27.self_attn.o_proj_inputs_args_0"
 	if got := shown(long); got != long {

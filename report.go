@@ -1170,6 +1170,9 @@ func (k *comparison) recordings() (*Report, error) {
 		if !known && k.chosen() != "" || known && !k.judged(p) {
 			continue
 		}
+		if !known {
+			p = place{}
+		}
 		o, ok := byName[t.Name]
 		if !ok && known {
 			o, ok = byPlace[p]
