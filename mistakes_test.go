@@ -308,12 +308,15 @@ func TestMistakeWeights(t *testing.T) {
 	stored, _ := openTiny(t, "qwen2-tiny", "qwen2-tiny/trace.safetensors")
 	tied := &Model{Config: stored.Config, Layers: stored.Layers, Head: stored.Head, tensors: append([]Tensor{{Name: "empty", DType: F32, Shape: []int{0}}}, stored.tensors...)}
 	tied.Config.TieEmbeddings = true
-	for m, want := range map[*Model]string{stored: "model.embed_tokens.weight", tied: "model.embed_tokens.weight", m: ""} {
+	for _, dtype := range []DType{F16, BF16, I64} {
+		tied.tensors = append(tied.tensors, Tensor{"in " + string(dtype), dtype, []int{97, 48}, make([]byte, 97*48*dtype.Size())})
+	}
+	for m, want := range map[*Model]string{stored: "model.embed_tokens.weight", tied: "model.embed_tokens.weight, in F16, in BF16", m: ""} {
 		var names []string
 		for _, h := range at(newPlain(m, rec.IDs), 2, "lm_head", 0).otherHeads() {
 			names = append(names, h.name)
 		}
-		if got := strings.Join(names, " "); got != want {
+		if got := strings.Join(names, ", "); got != want {
 			t.Errorf("tied: %v: other heads %s, want %s", m.Config.TieEmbeddings, got, want)
 		}
 	}
