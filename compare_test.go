@@ -419,7 +419,7 @@ func TestCompareErrors(t *testing.T) {
 		{"a closed model's own run", closed, CompareOptions{}, rec, ErrClosed.Error()},
 		{"ours holds no numbers", m, CompareOptions{Ours: counts}, rec, "I64"},
 		{"theirs holds no numbers", m, CompareOptions{}, counts, "I64"},
-		{"neither does, without a model", nil, CompareOptions{Ours: rec}, counts, "I64"},
+		{"neither does, without a model", nil, CompareOptions{Ours: rec, Op: "lm_head"}, counts, "qwen: left out: lm_head: found dtype I64, expected F32, F16, BF16 or F64; found no tensor of numbers of step lm_head in both recordings, expected one to compare"},
 		{"nor ours", nil, CompareOptions{Ours: counts}, rec, "I64"},
 		{"no such step", m, CompareOptions{Op: "q_projection"}, rec, `qwen: step "q_projection": not known, expected one of self_attn, mlp, block, embed_tokens, input_layernorm, q_proj, k_proj, v_proj, q_norm, k_norm, q_rope, k_rope, probs, context, o_proj, attn_residual, post_attention_layernorm, gate_proj, up_proj, act_fn, gated, down_proj, output, norm, lm_head`},
 		{"no such layer", m, CompareOptions{Layers: []int{7}}, rec, "qwen: the recording: found no tensor in layer 7, expected one to judge"},
