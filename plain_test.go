@@ -638,6 +638,30 @@ func TestRoundTo(t *testing.T) {
 	}
 }
 
+// TestAllowed has errors on either side of what rounding may do: one number of ten thousand
+// that is off by so many yards, and all of them.
+func TestAllowed(t *testing.T) {
+	defer answers(t, "yardstick")()
+	for _, tt := range []struct {
+		prec     precision
+		one, all float64
+	}{{inFloat32, 60, 5}, {inBF16, 40, 2.5}, {inF16, 40, 2.5}} {
+		s := yardstick{[]float64{1}, precision{most: tt.prec.most, mean: tt.prec.mean}}
+		for _, off := range []float64{0.99, 1.01} {
+			one, all := make([]float64, 10_000), make([]float64, 10_000)
+			one[7] = off * tt.one
+			for i := range all {
+				all[i] = off * tt.all
+			}
+			for _, x := range [][]float64{one, all} {
+				if d := s.distance(x, make([]float64, len(x))); (d.excess > 1) != (off > 1) {
+					t.Errorf("%q: one number off by %g, or all by %g: excess %g", tt.prec.cause, x[7], x[8], d.excess)
+				}
+			}
+		}
+	}
+}
+
 // TestLikely leaves out what comes less close by far.
 func TestLikely(t *testing.T) {
 	defer answers(t, "plain.find")()

@@ -435,7 +435,7 @@ func (k *comparison) hide() {
 	for p := range k.ref {
 		inside := parent(p.op) == k.Op+"." && p.op != "o_proj" && p.op != "down_proj"
 		if k.Op == "block" {
-			inside = p.layer >= 0 && p.layer < k.m.Config.Layers && p.op != blockOutput
+			inside = p.layer >= 0 && p.op != blockOutput // the final norm too, which no block reads
 		}
 		if inside {
 			delete(k.ref, p)

@@ -61,7 +61,7 @@ var owners = map[string]string{
 	"Recording.All": "Recording", "Model.Record": "Recording", "groupNumber": "Recording", "maxRecording": "Recording", "Rename": "Recording",
 	// diagnose.go
 	"inputOf": "placeOf", "layerName": "placeOf", "stateName": "placeOf", "foreignName": "placeOf", "debuggerName": "placeOf", "debuggerMore": "placeOf",
-	"place.name": "placeOf", "parent": "placeOf", "place": "plain", "blockOutput": "plain", "step": "plain", "steps": "plain", "isStep": "plain", "Model.places": "plain", "Model.shape": "plain",
+	"place.name": "placeOf", "parent": "placeOf", "place": "plain", "blockOutput": "plain", "step": "plain", "steps": "plain", "isStep": "placeOf", "Model.places": "plain", "Model.shape": "plain",
 	"Model.norm": "plain", "Model.linear": "plain", "newPlain": "plain", "memoKey": "plain", "wide": "plain", "dotExact": "plain", "causal": "plain", "silu": "plain", "turn": "plain",
 	"precision": "yardstick", "inFloat64": "yardstick", "roundBF16": "yardstick", "roundF16": "yardstick", "noise": "yardstick", "distance": "yardstick", "distance.relative": "yardstick", "subject": "yardstick",
 	"patch": "plain.find", "patch.hits": "plain.find", "everyLayer": "plain.find", "plain.trial": "plain.find", "trial.compute": "plain.find", "trial.input": "plain.find", "trial.isChanged": "plain.find",
