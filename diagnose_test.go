@@ -31,7 +31,7 @@ func openTiny(t *testing.T, model, file string) (*Model, *Recording) {
 }
 
 // TestCompareFaults judges recordings of broken ports, made by faults.py with
-// transformers. (faults.py makes and scores 1,200 more.)
+// transformers. (faults.py makes and scores 1,394 more.)
 func TestCompareFaults(t *testing.T) {
 	defer answers(t, "Compare")()
 	var cases []struct {
