@@ -112,7 +112,7 @@ func Compare(m *Model, reference *Recording) (*Report, error) {
 
 // Compare is Compare with options. m may be nil if Ours is given: then there are
 // no own errors and no causes, only differences.
-func (o CompareOptions) Compare(m *Model, reference *Recording) (_ *Report, err error) {
+func (o CompareOptions) Compare(m *Model, reference *Recording) (report *Report, err error) {
 	k := &comparison{CompareOptions: o, m: m, rec: reference, report: &Report{Tensors: []TensorReport{}, Others: []Finding{}, Warnings: []string{}}}
 	switch {
 	case reference == nil:
