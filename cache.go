@@ -66,10 +66,7 @@ func (c *Cache) Truncate(n int) {
 // a pass that fails changes nothing.
 func (c *Cache) extend(i int, k, v []float32) (keys, values [][]float32) {
 	headDim := c.model.Config.HeadDim
-	past := len(c.tokens) * headDim
-	for h := range c.keys[i] {
-		c.keys[i][h], c.values[i][h] = c.keys[i][h][:past], c.values[i][h][:past]
-	}
+	c.reserve(i, len(k)/(len(c.keys[i])*headDim))
 	appendHeads(c.keys[i], k, headDim)
 	appendHeads(c.values[i], v, headDim)
 	return c.keys[i], c.values[i]
@@ -83,14 +80,27 @@ func appendHeads(heads [][]float32, x []float32, headDim int) {
 	}
 }
 
-// Reserve makes room for n more tokens at once. Generate does it for its prompt; without
-// it the cache is copied whenever it has to grow, and has up to a quarter of room to
-// spare. It changes nothing else. Panics if n is negative.
+// Reserve makes room for n more tokens at once. Generate does it for a long prompt; without
+// it the cache is copied as often as it has to grow. It changes nothing else.
 func (c *Cache) Reserve(n int) {
-	n *= c.model.Config.HeadDim
 	for i := range c.keys {
-		for h := range c.keys[i] {
-			c.keys[i][h], c.values[i][h] = slices.Grow(c.keys[i][h], n), slices.Grow(c.values[i][h], n)
+		c.reserve(i, n)
+	}
+}
+
+// reserve takes layer i back to the cached tokens and makes room for n more. Where there is
+// none it makes room for another 64, or a 32nd of all: attention reads all rows for each
+// token anyway, so to copy them for every 64th adds a twentieth to that, and little
+// memory lies unused. append would add a quarter.
+func (c *Cache) reserve(i, n int) {
+	headDim := c.model.Config.HeadDim
+	past, total := len(c.tokens), len(c.tokens)+n
+	for _, heads := range [][][]float32{c.keys[i], c.values[i]} {
+		for h, rows := range heads {
+			if rows = rows[:past*headDim]; cap(rows) < total*headDim {
+				rows = append(make([]float32, 0, (total+max(64, total/32))*headDim), rows...)
+			}
+			heads[h] = rows
 		}
 	}
 }

@@ -1546,6 +1546,17 @@ func TestCache(t *testing.T) {
 		sameBits(c, "keys after Reserve", byToken(k, 3), append(numbers(1, 2), numbers(3, 100)...))
 		sameBits(c, "values after Reserve", byToken(v, 3), append(numbers(2, 2), numbers(4, 100)...))
 		c.equal("where they lie", &k[0][0] == room, true)
+		c.equal("room for 64 more", []int{cap(k[0]), cap(v[1])}, []int{3 * (102 + 64), 3 * (102 + 64)})
+		cache.tokens = make([]int, 102)
+		k, _ = cache.extend(1, numbers(5, 64), numbers(6, 64))
+		c.equal("all of it is used", &k[0][0] == room, true)
+		cache.tokens = make([]int, 166)
+		k, v = cache.extend(1, numbers(7, 3034), numbers(8, 3034))
+		c.equal("room for a 32nd", []int{cap(k[1]), cap(v[0])}, []int{3 * 3300, 3 * 3300})
+		sameBits(c, "keys after a move", byToken(k, 3), slices.Concat(numbers(1, 2), numbers(3, 100), numbers(5, 64), numbers(7, 3034)))
+		sameBits(c, "values after a move", byToken(v, 3), slices.Concat(numbers(2, 2), numbers(4, 100), numbers(6, 64), numbers(8, 3034)))
+		cache.Reserve(0)
+		c.equal("room is kept", cap(k[1]), 3*3300)
 	})
 }
 
