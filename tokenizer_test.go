@@ -266,6 +266,15 @@ func TestTokenizerMerge(t *testing.T) {
 			}
 		}
 	}
+	// Pieces that are alike in their first bytes are not taken for each other.
+	for _, run := range []string{"abcdefghij", "=", "-=", "ing"} { // some have so few ids that the cache keeps them
+		for _, n := range []int{2, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 70} {
+			word := strings.Repeat(run, 80)[:n]
+			for _, piece := range []string{word, word[:n-1] + "*", word + "\x00", word[:n-1] + "e", word + "+", word} {
+				check(piece)
+			}
+		}
+	}
 	for _, c := range tokenizerCases(t) {
 		if c.Text == nil {
 			continue
@@ -351,21 +360,6 @@ func TestTokenizerRoundTrip(t *testing.T) {
 		ids, err := tok.Encode(string(text))
 		if want := normalize(string(text)); err != nil || tok.Decode(ids) != want {
 			t.Fatalf("%q: decoded %q, want %q", text, tok.Decode(ids), want)
-		}
-	}
-}
-
-// Pieces that are alike in their first bytes, or in all that the other has, are not taken for each other.
-func TestTokenizerAlike(t *testing.T) {
-	defer answers(t, "encoder")()
-	tok := testTokenizer(t)
-	for _, run := range []string{"abcdefghij", "=", "-=", "ing"} { // some have so few ids that they are kept
-		for _, n := range []int{1, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 70} {
-			word := strings.Repeat(run, 80)[:n]
-			text := word + " " + word[:n-1] + "* " + word + "\x00 " + word[:n-1] + "e " + word + "+ " + word
-			if ids, err := tok.Encode(text); err != nil || tok.Decode(ids) != text {
-				t.Errorf("%q: decoded %q, %v", text, tok.Decode(ids), err)
-			}
 		}
 	}
 }
