@@ -127,7 +127,7 @@ var portingBugs = []bug{
 
 	// ---- cache
 	{"cached values left zero", "28", "cache.go", []string{"appendHeads(c.values[i], v, headDim)", "appendHeads(c.values[i], make([]float32, len(v)), headDim)"}, []string{"Cache"}},
-	{"cache rows overwritten from the start", "25, 28", "cache.go", []string{"= c.keys[i][h][:past], ", "= c.keys[i][h][:0], "}, []string{"Cache"}},
+	{"cache rows overwritten from the start", "25, 28", "cache.go", []string{"rows = rows[:past*headDim]; ", "rows = rows[:0*past]; "}, []string{"Cache"}},
 	{"one layer's cache for all", "28", "attention.go", []string{"cache.extend(i, k, v)", "cache.extend(0, k, v)"}, []string{"Model.attention"}},
 	{"tokens not counted after a call", "27", "qwen.go", []string{"cache.tokens = append(cache.tokens, tokens...)", "cache.tokens = append(cache.tokens, tokens[1:]...)"}, []string{"Model.Forward"}},
 	{"a cache of other tokens continued", "", "generate.go", []string{"n < len(prompt)-1 && c.tokens[n] == prompt[n]", "n < len(prompt)-1 && true"}, []string{"Cache.continueWith"}},
