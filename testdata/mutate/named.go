@@ -170,7 +170,7 @@ var portingBugs = []bug{
 	{"stop ids not looked at", "44", "generate.go", []string{"slices.Contains(m.Config.StopIDs, t.ID)", "slices.Contains(m.Config.StopIDs[:0], t.ID)"}, []string{"Model.Generate"}},
 	{"characters cut at the end of a token", "45", "generate.go", []string{"n := wholeCharacters(s.pending)", "n := len(s.pending)"}, []string{"textStream"}},
 	{"a repetition penalty that nobody asked for", "48", "sample.go", []string{"scores := slices.Clone(logits)", "scores := slices.Clone(logits)\n\tif s.RepetitionPenalty == 0 {\n\t\ts.RepetitionPenalty = 1.1\n\t}"}, []string{"Sampling.Filter"}},
-	{"sampling although do_sample is false", "48", "config.go", []string{"if !sampled || likeliest {", "if !sampled && false {"}, []string{"parseGeneration"}},
+	{"sampling although do_sample is false", "48", "config.go", []string{"if !sampled || likeliest {", "if likeliest || sampled && false {"}, []string{"parseGeneration"}},
 	{"the penalty divides negative scores too", "48", "sample.go", []string{"scores[id] *= penalty", "scores[id] /= penalty"}, []string{"penalise"}},
 	{"the penalty counts each occurrence", "48", "sample.go", []string{"id >= len(scores) || done[id]", "id >= len(scores)"}, []string{"penalise"}},
 	{"top-p leaves out the token that crosses the limit", "48", "sample.go", []string{"sum, limit := 0.0, float32(1-p)", "sum, limit := 0.0, float32(1.02-p)"}, []string{"keepTopP"}},
