@@ -98,7 +98,7 @@ func (f folder) open(name string) (file fs.File, size int64, err error) {
 	info, err := file.Stat() // of what was opened, whatever its name means by now
 	if err == nil && !info.Mode().IsRegular() {
 		err = &LoadError{f.path(name), ErrNotRegular, "found " + modeName(info.Mode()) + ", expected a regular file"}
-	} else if err == nil && info.Size() < 0 {
+	} else if err == nil && info.Size() < 0 { // of an fs.FS that is wrong
 		err = errors.New("found a size below 0, expected a regular file")
 	}
 	if err != nil {
@@ -175,7 +175,7 @@ func (f folder) mapFile(name string) (data []byte, release func() error, err err
 		return nil, nil, err
 	}
 	defer file.Close()
-	if size != int64(int(size)) {
+	if size != int64(int(size)) { // on a machine of 32 bits
 		return nil, nil, &LoadError{f.path(name), ErrTooLarge, fmt.Sprintf("found %d bytes, more than this machine can address", size)}
 	}
 	release = func() error { return nil }

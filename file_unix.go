@@ -18,7 +18,7 @@ func openPlain(name string) (*os.File, error) {
 // them. size is above 0.
 func mapPlain(file *os.File, size int) ([]byte, func() error, error) {
 	data, err := unix.Mmap(int(file.Fd()), 0, size, unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
+	if err != nil { // a file system that maps nothing, or no addresses left
 		return nil, nil, err
 	}
 	return data, func() error { return unix.Munmap(data) }, nil

@@ -265,7 +265,7 @@ func (r *jsonReader) more(first bool, closing byte) bool {
 // valueOrSkip calls read, and skips the value if read left it alone: so a caller's function may ignore fields. Whether
 // it did is seen from the position: every value is at least one byte long.
 func (r *jsonReader) valueOrSkip(read func()) {
-	if r.err != nil {
+	if r.err != nil { // the loop that calls ends with its next step
 		return
 	}
 	r.space() // so that before is where the value itself begins

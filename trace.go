@@ -264,7 +264,7 @@ func ReadRecording(path string, renames ...Rename) (*Recording, error) {
 // not looked for by a pattern: the folder's own name may hold a [ or a *.
 func recordingFiles(dir string) (files []string, err error) {
 	entries, err := os.ReadDir(dir)
-	if err != nil {
+	if err != nil { // a folder that may not be read, or has gone since Stat
 		kind := ErrNotRegular
 		if errors.Is(err, fs.ErrPermission) {
 			kind = fs.ErrPermission
