@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"strings"
 
 	"github.com/bc1a8f18/qwen"
 )
@@ -75,10 +74,7 @@ func printReport(report *qwen.Report, asJSON bool) (err error) {
 	if asJSON {
 		err = printJSON(report)
 	} else {
-		for line := range strings.Lines(report.String()) {
-			fmt.Fprintln(stdout, printable(strings.TrimSuffix(line, "\n")))
-		}
-		err = stdout.err
+		_, err = io.WriteString(stdout, report.String()) // which escapes the names
 	}
 	if err == nil && report.Verdict != "match" {
 		return exitStatus(exitDiffers)

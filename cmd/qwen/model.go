@@ -71,7 +71,7 @@ func findModel(name string) (string, error) {
 
 // cached returns the folder of a revision in the Hugging Face cache, if it is there.
 func cached(repo, revision string) (dir string, found bool) {
-	folder := filepath.Join(hubCache(), "models--"+strings.ReplaceAll(repo, "/", "--"))
+	folder := repositoryFolder(hubCache(), repo)
 	commit := revision
 	if ref, err := readFile(filepath.Join(folder, "refs", filepath.FromSlash(revision)), 1<<10); err == nil {
 		commit = strings.TrimSpace(string(ref))
@@ -79,6 +79,11 @@ func cached(repo, revision string) (dir string, found bool) {
 	dir = filepath.Join(folder, "snapshots", commit)
 	_, err := os.Stat(dir)
 	return dir, err == nil && commitForm.MatchString(commit)
+}
+
+// repositoryFolder is where a repository lies in a cache.
+func repositoryFolder(cache, repo string) string {
+	return filepath.Join(cache, "models--"+strings.ReplaceAll(repo, "/", "--"))
 }
 
 // hubCache is where Hugging Face's libraries keep what they fetched.

@@ -102,9 +102,7 @@ type partFile interface {
 }
 
 // folder is where the repository lies in the cache.
-func (p *puller) folder() string {
-	return filepath.Join(p.cache, "models--"+strings.ReplaceAll(p.repo, "/", "--"))
-}
+func (p *puller) folder() string { return repositoryFolder(p.cache, p.repo) }
 
 // fault is an error about a file of the repository, or about all of it ("").
 func (p *puller) fault(file, format string, args ...any) error {
