@@ -561,10 +561,10 @@ func (c *call) partial(way int) []turn {
 	return turns
 }
 
-// shifts guesses by how much positions are shifted: an off-by-one, a few tokens in front (of a
-// template, of a prefix), and what the
-// angles say where the rotated heads are recorded. Each pair gives the shift
-// modulo its period; the slowest has the longest, and each faster one refines it.
+// shifts guesses by how much positions are shifted: an off-by-one, a few tokens in front
+// (of a template, of a prefix), and what the angles say where the rotated heads are
+// recorded. Each pair gives the shift modulo its period; the slowest has the longest,
+// and each faster one refines it.
 func (c *call) shifts() []float64 {
 	all := []float64{1, -1, 2, -2, 3, -3, 4, -4, 8, -8}
 	if c.want() == nil {
