@@ -150,7 +150,8 @@ func (p *puller) info(ctx context.Context) (commit string, files []string, err e
 	if len(data) > maxAnswer {
 		return "", nil, p.fault("", "the list of files: found more than %d bytes", maxAnswer)
 	}
-	if err := readField(data, "sha", &commit); err != nil || !commitForm.MatchString(commit) {
+	// What checkJSON refuses is no answer of the hub either.
+	if checkJSON(data) != "" || readField(data, "sha", &commit) != nil || !commitForm.MatchString(commit) {
 		return "", nil, p.fault("", "found an answer without a commit, expected one of the hub (is HF_ENDPOINT right?)")
 	}
 	var siblings []json.RawMessage
@@ -166,12 +167,9 @@ func (p *puller) info(ctx context.Context) (commit string, files []string, err e
 	return commit, files, nil
 }
 
-// readField reads one field of a JSON object into v. Unlike encoding/json by itself it
-// takes the name as it is written, and null for nothing.
+// readField reads one field of a JSON object, which checkJSON has seen, into v. Unlike
+// encoding/json by itself it takes the name as it is written, and null for nothing.
 func readField(data []byte, name string, v any) error {
-	if problem := checkJSON(data); problem != "" {
-		return errors.New(problem)
-	}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(data, &fields); err != nil {
 		return errors.New("found no JSON object")

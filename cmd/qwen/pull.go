@@ -185,6 +185,9 @@ func (p *puller) shards(dir, etag string, all []string) (files []string, err err
 	if err != nil {
 		return nil, err
 	}
+	if problem := checkJSON(data); problem != "" {
+		return nil, p.fault(indexFile, "%s, expected a weight_map from tensors to files", problem)
+	}
 	var weightMap map[string]string
 	if err := readField(data, "weight_map", &weightMap); err != nil || len(weightMap) == 0 {
 		return nil, p.fault(indexFile, "%v, expected a weight_map from tensors to files", cmp.Or(err, errors.New("found none")))
