@@ -71,6 +71,7 @@ func (m *Model) attention(x []float32, i int, cos, sin []float32, cache *Cache, 
 	see.step("self_attn.k_proj", k, w.K.Rows)
 	v := Linear(x, w.V, w.VBias) // [seq, kvHeads*headDim]
 	see.step("self_attn.v_proj", v, w.V.Rows)
+	spent := [][]float32{q, k, v} // to recycle at the end
 
 	// 2. Qwen3 only: bring every head to the same length, whatever the token.
 	if w.QNorm != nil {
@@ -78,6 +79,7 @@ func (m *Model) attention(x []float32, i int, cos, sin []float32, cache *Cache, 
 		see.step("self_attn.q_norm", q, c.Heads, c.HeadDim)
 		k = RMSNorm(k, w.KNorm, c.Eps)
 		see.step("self_attn.k_norm", k, c.KVHeads, c.HeadDim)
+		spent = append(spent, q, k)
 	}
 
 	// 3. Turn queries and keys to their positions. Values are not turned.
@@ -96,6 +98,7 @@ func (m *Model) attention(x []float32, i int, cos, sin []float32, cache *Cache, 
 	// 6. Put the heads together, back to the width of the residual stream.
 	y := Linear(context, w.O, w.OBias) // [seq, hidden]
 	see.step("self_attn.o_proj", y, w.O.Rows)
+	recycle(append(spent, q, k, context)...)
 	return y
 }
 
@@ -122,7 +125,7 @@ func attend(q []float32, keys, values [][]float32, heads, headDim int, see Trace
 	seq, total := len(q)/(heads*headDim), len(keys[0])/headDim
 	past, kvHeads, group := total-seq, len(keys), heads/len(keys)
 	scale := float32(1 / math.Sqrt(float64(headDim)))
-	context := make([]float32, len(q)) // [seq, heads, headDim]
+	context := floats(len(q)) // [seq, heads, headDim]
 	var probs []float32
 	if see != nil {
 		probs = make([]float32, heads*seq*total)

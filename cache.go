@@ -74,10 +74,14 @@ func (c *Cache) extend(i int, k, v []float32) (keys, values [][]float32) {
 
 // appendHeads appends to each head its rows of x, [seq, len(heads), headDim].
 func appendHeads(heads [][]float32, x []float32, headDim int) {
-	for at := 0; at < len(x); at += headDim {
-		h := at / headDim % len(heads)
-		heads[h] = append(heads[h], x[at:at+headDim]...)
-	}
+	width := len(heads) * headDim
+	parallel(len(heads), max(1, share*len(heads)/max(1, len(x))), func(from, to int) {
+		for h := from; h < to; h++ {
+			for at := h * headDim; at < len(x); at += width {
+				heads[h] = append(heads[h], x[at:at+headDim]...)
+			}
+		}
+	})
 }
 
 // Reserve makes room for n more tokens at once. Generate does it for a long prompt; without

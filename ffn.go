@@ -89,8 +89,15 @@ func product(a, b []float32) []float32 {
 	return a
 }
 
-// add adds each number of b to that of a, in place, and returns a: the residual
-// sum of a block. Panics if the lengths differ.
+// residual is a block's x += y, in place. It returns x, and recycles y.
+func residual(x, y []float32) []float32 {
+	x = add(x, y)
+	recycle(y)
+	return x
+}
+
+// add adds each number of b to that of a, in place, and returns a. Panics if the
+// lengths differ.
 func add(a, b []float32) []float32 {
 	if len(a) != len(b) {
 		panic(fmt.Sprintf("qwen: add: lengths %d and %d", len(a), len(b)))

@@ -163,17 +163,19 @@ func (m *Model) forward(tokens []int, cache *Cache, see Trace) (logits []float32
 
 // block is one layer: attention and FFN, each on the normed stream, each added
 // to the stream x, [seq, hidden], in place. It returns x. m.attention is in attention.go,
-// FFN and add are in ffn.go.
+// FFN and residual are in ffn.go. recycle keeps memory for the next call: skip it, as see.
 func (m *Model) block(x []float32, i int, cos, sin []float32, cache *Cache, see Trace) []float32 {
 	l, hidden := m.Layers[i], m.Config.Hidden
 	h := RMSNorm(x, l.InputNorm, m.Config.Eps)
 	see.step("input_layernorm", h, hidden)
-	x = add(x, m.attention(h, i, cos, sin, cache, see))
+	x = residual(x, m.attention(h, i, cos, sin, cache, see))
+	recycle(h)
 	see.step("attn_residual", x, hidden)
 
 	h = RMSNorm(x, l.PostNorm, m.Config.Eps)
 	see.step("post_attention_layernorm", h, hidden)
-	x = add(x, FFN(h, l.FFN, see))
+	x = residual(x, FFN(h, l.FFN, see))
+	recycle(h)
 	see.step("", x, hidden) // the block's output has no name but its layer's, which see puts before all of these
 	return x
 }

@@ -49,7 +49,7 @@ func RMSNorm(x, weight []float32, eps float32) []float32 {
 	if n == 0 || len(x)%n != 0 {
 		panic(fmt.Sprintf("qwen: RMSNorm: len(x) %d is not a multiple of len(weight) %d", len(x), n))
 	}
-	y := make([]float32, len(x)) // [rows, n]
+	y := floats(len(x)) // [rows, n]
 	parallel(len(x)/n, max(1, share/n), func(from, to int) {
 		for r := from; r < to; r++ {
 			row, out := x[r*n:(r+1)*n], y[r*n:(r+1)*n]

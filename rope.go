@@ -186,7 +186,7 @@ func RoPE(x, cos, sin []float32, headDim int) []float32 {
 		panic(fmt.Sprintf("qwen: RoPE: len(x) %d, want a multiple of seq*headDim, %d*%d", len(x), seq, headDim))
 	}
 	width := len(x) / seq // heads*headDim
-	y := make([]float32, len(x))
+	y := floats(len(x))
 	parallel(seq, max(1, share/max(1, width)), func(from, to int) {
 		for t := from; t < to; t++ {
 			c, s := cos[t*half:(t+1)*half], sin[t*half:(t+1)*half]

@@ -133,8 +133,8 @@ var portingBugs = []bug{
 	{"a cache of other tokens continued", "", "generate.go", []string{"n < len(prompt)-1 && c.tokens[n] == prompt[n]", "n < len(prompt)-1 && true"}, []string{"Cache.continueWith"}},
 
 	// ---- block
-	{"no residual sum after attention", "", "qwen.go", []string{"x = add(x, m.attention(h, i, cos, sin, cache, see))", "x = m.attention(h, i, cos, sin, cache, see)"}, []string{"Model.block"}},
-	{"residual sum with the normed input", "", "qwen.go", []string{"x = add(x, FFN(h, l.FFN, see))", "x = add(h, FFN(h, l.FFN, see))"}, []string{"Model.block"}},
+	{"no residual sum after attention", "", "qwen.go", []string{"x = residual(x, m.attention(h, i, cos, sin, cache, see))", "x = m.attention(h, i, cos, sin, cache, see)"}, []string{"Model.block"}},
+	{"residual sum with the normed input", "", "qwen.go", []string{"x = residual(x, FFN(h, l.FFN, see))", "x = residual(h, FFN(h, l.FFN, see))"}, []string{"Model.block"}},
 	{"the first norm used twice", "", "qwen.go", []string{"h = RMSNorm(x, l.PostNorm, m.Config.Eps)", "h = RMSNorm(x, l.InputNorm, m.Config.Eps)"}, []string{"Model.block"}},
 	{"attention on the stream, not its norm", "", "qwen.go", []string{"m.attention(h, i, cos, sin, cache, see)", "m.attention(x, i, cos, sin, cache, see)"}, []string{"Model.block"}},
 	{"k_proj used for v", "", "load.go", []string{`V:     g.matrix(name("self_attn.v_proj.weight")`, `V:     g.matrix(name("self_attn.k_proj.weight")`}, []string{"Model.connect"}},
