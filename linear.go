@@ -341,25 +341,48 @@ func evenPiece(n, most int) int {
 	return ((n+pieces-1)/pieces + rowMultiple - 1) / rowMultiple * rowMultiple
 }
 
-// floats returns n numbers of any value: an array that was recycled, or a new one.
+// floats returns n numbers of any value: the shortest array that was recycled and is long
+// enough, unless it is twice as long, or a new one.
 func floats(n int) []float32 {
-	if pool, ok := recycled.Load(n); ok {
-		if x, ok := pool.(*sync.Pool).Get().(*[]float32); ok {
-			return *x
+	recycled.Lock()
+	best := -1
+	for i, x := range recycled.arrays {
+		if n <= len(x) && len(x) < 2*n && (best < 0 || len(x) < len(recycled.arrays[best])) {
+			best = i
 		}
 	}
-	return make([]float32, n)
+	if best < 0 {
+		recycled.Unlock()
+		return make([]float32, n) // takes a while: not behind the lock
+	}
+	defer recycled.Unlock()
+	x := recycled.arrays[best]
+	recycled.arrays = slices.Delete(recycled.arrays, best, best+1)
+	return x[:n]
 }
 
 // recycle gives back arrays of floats that nobody will read any more: Linear, RMSNorm, RoPE and
-// attention make them, and block's callees know when they are done. A new array is cleared,
+// attention make them, and their callers know when they are done. A new array is cleared,
 // on one core while the others wait, its memory may have to be asked of the system first, and
 // as garbage it adds to what the process holds: prefill took a quarter longer on a Zen 4.
 func recycle(arrays ...[]float32) {
+	recycled.Lock()
+	defer recycled.Unlock()
 	for _, x := range arrays {
-		pool, _ := recycled.LoadOrStore(len(x), new(sync.Pool))
-		pool.(*sync.Pool).Put(&x)
+		if len(recycled.arrays) == maxRecycled {
+			recycled.arrays = slices.Delete(recycled.arrays, 0, 1) // the one that nobody has wanted for longest
+		}
+		recycled.arrays = append(recycled.arrays, x[:cap(x)])
 	}
 }
 
-var recycled sync.Map // of *sync.Pool of *[]float32, by length
+// maxRecycled is how many arrays wait to be used again, at most: those of one forward pass,
+// 20 MiB for a piece of a prompt and 0.6 billion weights.
+const maxRecycled = 16
+
+// recycled is what waits. It is not a sync.Pool for each length: those have a place for each
+// core, where others do not find what is there, and the last piece of a prompt is shorter.
+var recycled struct {
+	sync.Mutex
+	arrays [][]float32
+}

@@ -426,6 +426,9 @@ func (m *Model) Close() error {
 	// A Linear after this would read unmapped memory, and no error could say so.
 	m.Embed, m.Head, m.tensors, m.used = Matrix{}, Matrix{}, nil, 0
 	clear(m.Layers)
+	recycled.Lock() // see linear.go
+	recycled.arrays = nil
+	recycled.Unlock()
 	return errors.Join(errs...)
 }
 

@@ -31,11 +31,11 @@ func modelFlag(f *flag.FlagSet) func() (*qwen.Model, error) {
 	}
 }
 
-// collectEarly has garbage collected when it is a quarter of what lives, and not as much:
+// collectEarly has garbage collected when it is a tenth of what lives, and not as much:
 // what lives is the cache of a conversation, and the weights are no part of Go's heap.
 func collectEarly() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(25)
+		debug.SetGCPercent(10)
 	}
 }
 
