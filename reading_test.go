@@ -328,6 +328,8 @@ func readingShares(t *testing.T) {
 		{"cache.go: the whole context, Qwen3-0.6B, GB", 40960 * 224 * 1024 / 1e9, "9.4"},
 		{"generate.go: Qwen3-0.6B in BF16, GB", float64(2*parameters(qwen3)) / 1e9, "1.2"},
 		{"generate.go: tokens a second from 20 GB a second", 20e9 / float64(2*parameters(qwen3)), "17"},
+		{"linear.go: arrays of a piece: h and y, four of queries, four of keys and values, gate and up, Qwen3-0.6B, MiB",
+			float64(PrefillChunk*(2*1024+4*2048+4*1024+2*3072)) * 4 / (1 << 20), "20"},
 		{"generate.go: gate, or up, of a piece, MiB", PrefillChunk * 3072 * 4 / (1 << 20), "3"},
 	} {
 		_, digits, _ := strings.Cut(sum.want, ".")
