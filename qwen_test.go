@@ -1492,6 +1492,34 @@ func byToken(heads [][]float32, headDim int) (x []float32) {
 	return x
 }
 
+// TestAppendHeads looks for each number of a few tokens, and of so many that all cores append:
+// number d of head h of token t.
+func TestAppendHeads(t *testing.T) {
+	golden(t, "appendHeads", func(c *check) {
+		const headDim = 6
+		for _, n := range []struct{ heads, had, seq int }{{1, 0, 1}, {3, 0, 5}, {3, 4, 2}, {2, 1, share/headDim + 1}} {
+			heads := make([][]float32, n.heads)
+			for h := range heads {
+				heads[h] = slices.Repeat([]float32{-1}, n.had*headDim)
+			}
+			x := make([]float32, n.seq*n.heads*headDim)
+			for i := range x {
+				x[i] = float32(i)
+			}
+			appendHeads(heads, x, headDim)
+			for h := range heads {
+				want := slices.Repeat([]float32{-1}, n.had*headDim)
+				for t := range n.seq {
+					for d := range headDim {
+						want = append(want, float32((t*n.heads+h)*headDim+d))
+					}
+				}
+				sameBits(c, fmt.Sprintf("head %d of %v", h, n), heads[h], want)
+			}
+		}
+	})
+}
+
 // TestCache writes down what must be in the cache after each step.
 func TestCache(t *testing.T) {
 	golden(t, "Cache", func(c *check) {

@@ -97,6 +97,7 @@ var dataflow = []stage{
 	{name: "Rotary.Angles"},
 	{name: "RoPE"},
 	{name: "Softmax"},
+	{name: "appendHeads"},
 	{name: "attentionScores"},
 	{name: "attentionValues"},
 	{name: "Attention"},

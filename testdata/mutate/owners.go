@@ -50,7 +50,7 @@ var owners = map[string]string{
 	"kernel.dots": "kernel.dots", "Kernel": "kernel.dots", "rowMultiple": "kernel.dots", "dotRows": "kernel.dots",
 	"padRows": "Linear", "Matrix.multiply": "Linear", "Matrix.dots": "Linear", "panelRows": "Linear", "panel.widen": "Linear", "panel.multiply": "Linear", "panelColumns": "Linear", "panels": "Linear", "Matrix.pieceRows": "Linear", "streamRows": "Linear", "evenPiece": "Linear", "Matrix.prefetch": "Linear", "floats": "Linear", "recycle": "Linear", "recycled": "Linear", "maxRecycled": "Linear", "Rotary.stretchYaRN": "NewRotary", "yarnAttentionFactor": "NewRotary",
 	"softmax": "Softmax", "applySiLU": "SiLU", "residual": "add", "exp": "softmaxGeneric", "powerOf2": "softmaxGeneric", "expLow": "softmaxGeneric", "expTable": "softmaxAVX2",
-	"fill": "attentionScores", "grow": "attentionScores", "tileBuffers": "attentionScores", "attentionTokens": "Attention", "checkAttention": "Attention", "attend": "Attention", "attentionBuffer": "Attention", "attentionBuffers": "Attention", "Model.NewCache": "Cache", "Cache.extend": "Cache", "appendHeads": "Cache", "Cache.Reserve": "Cache", "Cache.reserve": "Cache",
+	"fill": "attentionScores", "grow": "attentionScores", "tileBuffers": "attentionScores", "attentionTokens": "Attention", "checkAttention": "Attention", "attend": "Attention", "attentionBuffer": "Attention", "attentionBuffers": "Attention", "Model.NewCache": "Cache", "Cache.extend": "Cache", "Cache.Reserve": "Cache", "Cache.reserve": "Cache",
 	"Model.forward": "Model.Forward", "finite": "Model.checkFinite", "Model.blame": "Model.checkFinite",
 	// sample.go, generate.go
 	"Sampling.choose": "Sampling.Filter", "removed": "Sampling.Filter",
