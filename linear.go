@@ -364,7 +364,8 @@ func floats(n int) []float32 {
 // recycle gives back arrays of floats that nobody will read any more: Linear, RMSNorm, RoPE and
 // attention make them, and their callers know when they are done. A new array is cleared,
 // on one core while the others wait, its memory may have to be asked of the system first, and
-// as garbage it adds to what the process holds: prefill took a quarter longer on a Zen 4.
+// as garbage it adds to what the process holds: on a Zen 4, prefill took a quarter longer in
+// BenchmarkModel, and a few percent in the command, which collects garbage earlier.
 func recycle(arrays ...[]float32) {
 	recycled.Lock()
 	defer recycled.Unlock()
