@@ -75,7 +75,7 @@ func (c *Cache) extend(i int, k, v []float32) (keys, values [][]float32) {
 // appendHeads appends to each head its rows of x, [seq, len(heads), headDim].
 func appendHeads(heads [][]float32, x []float32, headDim int) {
 	width := len(heads) * headDim
-	parallel(len(heads), max(1, share*len(heads)/max(1, len(x))), func(from, to int) {
+	parallel(len(heads), max(1, share/max(1, len(x)/len(heads))), func(from, to int) {
 		for h := from; h < to; h++ {
 			for at := h * headDim; at < len(x); at += width {
 				heads[h] = append(heads[h], x[at:at+headDim]...)

@@ -146,8 +146,8 @@ func (m *Model) generate(ctx context.Context, prompt []int, o Options, yield fun
 // PrefillChunk is how many tokens of a prompt go through the network at once:
 // enough that reading the weights costs little for each, few enough that the
 // intermediates stay small, such as gate and up: 258 * 3072 float32 each in Qwen3-0.6B,
-// 3 MiB. It is a multiple of the 3 or 6 tokens that kernels work on at a time. It is
-// exported for benchmarks.
+// 3 MiB. It is a multiple of the 2, 3 or 6 tokens that kernels work on at a time.
+// It is exported for benchmarks.
 const PrefillChunk = 258
 
 // forwardPieces is Forward of at most PrefillChunk tokens at a time. It looks at ctx

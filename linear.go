@@ -364,8 +364,9 @@ func floats(n int) []float32 {
 // recycle gives back arrays of floats that nobody will read any more: Linear, RMSNorm, RoPE and
 // attention make them, and their callers know when they are done. A new array is cleared,
 // on one core while the others wait, its memory may have to be asked of the system first, and
-// as garbage it adds to what the process holds: on a Zen 4, prefill took a quarter longer in
-// BenchmarkModel, and a few percent in the command, which collects garbage earlier.
+// as garbage it adds to what the process holds: on a Zen 4, prefill took 7 % longer in
+// BenchmarkModel, a quarter in an hour in which the memory was slow, and a few percent in
+// the command, which collects garbage earlier.
 func recycle(arrays ...[]float32) {
 	recycled.Lock()
 	defer recycled.Unlock()
@@ -375,6 +376,13 @@ func recycle(arrays ...[]float32) {
 		}
 		recycled.arrays = append(recycled.arrays, x[:cap(x)])
 	}
+}
+
+// dropRecycled leaves what waits to the garbage collector: Model.Close, which may be the last.
+func dropRecycled() {
+	recycled.Lock()
+	defer recycled.Unlock()
+	recycled.arrays = nil
 }
 
 // maxRecycled is how many arrays wait to be used again, at most: those of one forward pass,

@@ -426,9 +426,7 @@ func (m *Model) Close() error {
 	// A Linear after this would read unmapped memory, and no error could say so.
 	m.Embed, m.Head, m.tensors, m.used = Matrix{}, Matrix{}, nil, 0
 	clear(m.Layers)
-	recycled.Lock() // see linear.go
-	recycled.arrays = nil
-	recycled.Unlock()
+	dropRecycled()
 	return errors.Join(errs...)
 }
 

@@ -2427,6 +2427,7 @@ func TestForwardPieces(t *testing.T) {
 				}
 			}
 		}
+		c.equal("PrefillChunk", PrefillChunk, 258) // README's memory was measured with it
 		for _, k := range kernels {
 			c.equal("tokens of PrefillChunk that do not fill a tile of "+k.name, PrefillChunk%k.tokens, 0)
 		}
