@@ -62,14 +62,15 @@ func setupBench(f *flag.FlagSet) func([]string) error {
 func ms(d time.Duration) float64 { return d.Seconds() * 1e3 }
 
 // measure fills in speeds and memory. Prefill and decode both start behind depth
-// tokens; the first run, which maps the weights, does not count.
+// tokens. A first run, which reads the weights from the disk and asks the system for
+// memory, does not count; llama-bench does the same.
 func (r *benchResult) measure(m *qwen.Model, prompt, n, depth, repeat int) error {
 	cache := m.NewCache()
 	cache.Reserve(depth + max(prompt, n)) // as Generate does
 	if err := feed(m, cache, depth); err != nil {
 		return err
 	}
-	if err := feed(m, cache, 1); err != nil {
+	if err := feed(m, cache, max(prompt, 1)); err != nil {
 		return err
 	}
 	var prefill, decode []float64
