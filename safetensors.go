@@ -110,7 +110,15 @@ var dtypeBits = map[DType]uint64{
 
 // Size returns the bytes of one number, 0 for types narrower than a byte and
 // for unknown ones.
-func (d DType) Size() int { return int(dtypeBits[d] / 8) }
+func (d DType) Size() int {
+	switch d { // those that Linear asks for, with every row of weights: the map took 0.7 % of prefill
+	case F16, BF16:
+		return 2
+	case F32:
+		return 4
+	}
+	return int(dtypeBits[d] / 8)
+}
 
 // A Tensor is one entry of a safetensors file.
 type Tensor struct {
