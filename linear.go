@@ -217,7 +217,7 @@ func (w Matrix) multiply(y, x []float32, width, from, to int) {
 	}
 	p := panels.Get().(*panel)
 	defer panels.Put(p)
-	columns := evenPiece(width, panelColumns)
+	columns := pieceColumns(width)
 	for c := 0; c < width; c += columns {
 		p.widen(w, from, to, c, min(columns, width-c))
 		next, at := from, c+columns // the panel after this one: beside it, or the first one below
@@ -259,7 +259,7 @@ func (w Matrix) dots(y, x []float32, from int) {
 // for once per prompt piece and not once per token. Rows that are longer than a panel
 // take several, from left to right, and the lanes of every sum wait in between.
 //
-//	        panelColumns
+//	        pieceColumns
 //	      ┌──────┬──────┬──────┐
 //	from  │  1   │  2   │  3   │  panelRows
 //	      ├──────┼──────┼──────┤
@@ -273,7 +273,9 @@ type panel struct {
 
 // The largest panel is 256 KiB, half of an L2 cache of 512 KiB: tokens go by in the other
 // half. Of its columns, 4 rows and 3 tokens are 28 KiB, which an L1 cache of 32 KiB holds.
-const panelRows, panelColumns = 64, 1024
+// Rows that do not fit into one are cut shorter than they would have to be: with the lanes
+// that wait, 768 columns took 1 to 3 % less time than 1024.
+const panelRows, panelColumns, cutColumns = 64, 1024, 768
 
 var panels = sync.Pool{New: func() any { return new(panel) }}
 
@@ -333,11 +335,13 @@ func (w Matrix) prefetch(r, c, n int) {
 	}
 }
 
-// evenPiece returns the length of the pieces, multiples of rowMultiple, into which
-// n is cut so that none is longer than most: 4864 is five pieces of 976 and not
-// four of 1024 and one of 768.
-func evenPiece(n, most int) int {
-	pieces := (n + most - 1) / most
+// pieceColumns returns the length of the pieces, multiples of rowMultiple, into which a row
+// of n numbers is cut: 3000 are four pieces of 752 and not three of 768 and one of 696.
+func pieceColumns(n int) int {
+	if n <= panelColumns {
+		return n
+	}
+	pieces := (n + cutColumns - 1) / cutColumns
 	return ((n+pieces-1)/pieces + rowMultiple - 1) / rowMultiple * rowMultiple
 }
 

@@ -1130,10 +1130,14 @@ func TestLinear(t *testing.T) {
 		for _, bad := range []Matrix{{F32, 2, 3, make([]byte, 23)}, {F32, 0, 3, nil}, {F32, 3, 0, nil}, {BF16, 2, 3, make([]byte, 24)}, {F32, -2, -3, make([]byte, 24)}} {
 			c.panics("a matrix that is not one", "Linear: ", func() { Linear(make([]float32, 3), bad, nil) })
 		}
-		// Pieces of a row: as even as multiples of 16 can be, none longer than the most, no more than it takes.
-		c.equal("pieces", []int{evenPiece(16, 1024), evenPiece(1024, 1024), evenPiece(1040, 1024), evenPiece(4864, 1024)}, []int{16, 1024, 528, 976})
+		// Pieces of a row: one up to 1024, then as even as multiples of 16 can be, none longer than 768, no more than it takes.
+		c.equal("pieces", []int{pieceColumns(16), pieceColumns(1024), pieceColumns(1040), pieceColumns(1537), pieceColumns(3000), pieceColumns(4864)}, []int{16, 1024, 528, 528, 752, 704})
 		for n := 16; n < 9000; n += 16 {
-			if p := evenPiece(n, 1024); p%16 != 0 || p > 1024 || (n+p-1)/p != (n+1023)/1024 {
+			p, most := pieceColumns(n), 768
+			if n <= 1024 {
+				most = 1024
+			}
+			if p%16 != 0 || p > most || (n+p-1)/p != (n+most-1)/most {
 				c.fail("pieces of %d: %d", n, p)
 			}
 		}
