@@ -59,13 +59,13 @@ type AttentionWeights struct {
 	QNorm, KNorm []float32 // self_attn.q_norm.weight, k_norm.weight [headDim] (Qwen3)
 }
 
-// attention returns block i's attention output for x, [seq, hidden] like x, and
-// appends the new keys and values to the cache. cos and sin are the Angles of
-// the new tokens.
+// attention returns block i's attention output for what is wanted of x, [seq, hidden],
+// and like it in shape, and appends the new keys and values of all of x to the cache. cos
+// and sin are the Angles of the new tokens.
 func (m *Model) attention(x []float32, i int, cos, sin []float32, cache *Cache, see Trace) []float32 {
 	w, c := m.Layers[i].Attention, m.Config
 	// 1. Project the token into what it asks, what it offers and what it gives.
-	q := Linear(x, w.Q, w.QBias) // [seq, heads*headDim]
+	q := Linear(m.wanted(x, i, see), w.Q, w.QBias) // [asking, heads*headDim]: seq, or the last token only
 	see.step("self_attn.q_proj", q, w.Q.Rows)
 	k := Linear(x, w.K, w.KBias) // [seq, kvHeads*headDim]
 	see.step("self_attn.k_proj", k, w.K.Rows)
@@ -83,7 +83,8 @@ func (m *Model) attention(x []float32, i int, cos, sin []float32, cache *Cache, 
 	}
 
 	// 3. Turn queries and keys to their positions. Values are not turned.
-	q = RoPE(q, cos, sin, c.HeadDim)
+	first := len(cos) - len(q)/w.Q.Rows*c.HeadDim/2 // the tokens that ask are the last: their angles begin here
+	q = RoPE(q, cos[first:], sin[first:], c.HeadDim)
 	see.step("self_attn.q_rope", q, c.Heads, c.HeadDim)
 	k = RoPE(k, cos, sin, c.HeadDim)
 	see.step("self_attn.k_rope", k, c.KVHeads, c.HeadDim)
@@ -92,11 +93,11 @@ func (m *Model) attention(x []float32, i int, cos, sin []float32, cache *Cache, 
 	keys, values := cache.extend(i, k, v)
 
 	// 5. Each head mixes the values it matches.
-	context := attend(q, keys, values, c.Heads, c.HeadDim, see) // [seq, heads*headDim]
+	context := attend(q, keys, values, c.Heads, c.HeadDim, see) // [asking, heads*headDim]
 	see.step("self_attn.context", context, w.O.Cols)
 
 	// 6. Put the heads together, back to the width of the residual stream.
-	y := Linear(context, w.O, w.OBias) // [seq, hidden]
+	y := Linear(context, w.O, w.OBias) // [asking, hidden]
 	see.step("self_attn.o_proj", y, w.O.Rows)
 	recycle(append(spent, q, k, context)...)
 	return y

@@ -142,12 +142,9 @@ func (m *Model) forward(tokens []int, cache *Cache, see Trace) (logits []float32
 	see.step("model.embed_tokens", x, c.Hidden)
 	cos, sin := m.rotary.Angles(cache.Len(), len(tokens)) // [seq, headDim/2]
 	for i := range m.Layers {
-		x = m.block(x, i, cos, sin, cache, see.layer(i)) // [seq, hidden]
+		x = m.block(x, i, cos, sin, cache, see.layer(i)) // [seq, hidden]; after the last layer what is wanted of it
 	}
 
-	if see == nil {
-		x = x[len(x)-c.Hidden:] // only the last token's logits are wanted
-	}
 	x = RMSNorm(x, m.Norm, c.Eps)
 	see.step("model.norm", x, c.Hidden)
 	logits = Linear(x, m.Head, nil) // [1, vocab], or [seq, vocab] for see
@@ -162,13 +159,13 @@ func (m *Model) forward(tokens []int, cache *Cache, see Trace) (logits []float32
 }
 
 // block is one layer: attention and FFN, each on the normed stream, each added
-// to the stream x, [seq, hidden], in place. It returns x. m.attention is in attention.go,
+// to the stream x, [seq, hidden], in place. It returns x, or what is wanted of it. m.attention is in attention.go,
 // FFN and residual are in ffn.go. recycle keeps memory for the next call: skip it, as see.
 func (m *Model) block(x []float32, i int, cos, sin []float32, cache *Cache, see Trace) []float32 {
 	l, hidden := m.Layers[i], m.Config.Hidden
 	h := RMSNorm(x, l.InputNorm, m.Config.Eps)
 	see.step("input_layernorm", h, hidden)
-	x = residual(x, m.attention(h, i, cos, sin, cache, see))
+	x = residual(m.wanted(x, i, see), m.attention(h, i, cos, sin, cache, see))
 	recycle(h)
 	see.step("attn_residual", x, hidden)
 
@@ -178,6 +175,17 @@ func (m *Model) block(x []float32, i int, cos, sin []float32, cache *Cache, see 
 	recycle(h)
 	see.step("", x, hidden) // the block's output has no name but its layer's, which see puts before all of these
 	return x
+}
+
+// wanted returns what of x, [seq, hidden], anybody asks for after layer i. Later layers need
+// every token, to look at; after the last one only the last token's logits are wanted, unless
+// see is shown all. So in the last layer the other tokens need keys and values and nothing
+// else: for a long prompt, one layer less.
+func (m *Model) wanted(x []float32, i int, see Trace) []float32 {
+	if i < len(m.Layers)-1 || see != nil {
+		return x
+	}
+	return x[len(x)-m.Config.Hidden:]
 }
 
 // checkInput returns what is wrong with the arguments of Forward.

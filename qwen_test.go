@@ -1643,6 +1643,7 @@ func TestModelAttention(t *testing.T) {
 						n := len(y) / (piece[1] - piece[0])
 						w := r.numbers(layer + step)
 						within(c, fmt.Sprint(name, " ", layer, step, piece), y, w[piece[0]*n:piece[1]*n], wiring(w), shape[1:]...)
+						c.equal(step+", shape", shape[1:], r.shape(layer + step)[1:])
 					})
 					got = append(got, y...)
 					cache.tokens = append(cache.tokens, make([]int, piece[1]-piece[0])...)
@@ -1654,6 +1655,11 @@ func TestModelAttention(t *testing.T) {
 				c.equal("steps", strings.Join(steps, " "), order)
 				within(c, name+" "+layer+"self_attn", got, want, wiring(want), width)
 				sameBits(c, "x is as it was", x, before)
+				if i == len(m.Layers)-1 { // where only the last token asks, unless somebody sees the others
+					cos, sin := m.rotary.Angles(0, seq)
+					last := m.attention(x, i, cos, sin, m.NewCache(), nil)
+					sameBits(c, name+" "+layer+"self_attn of the last token", last, got[len(got)-width:])
+				}
 				k := r.numbers(layer + "self_attn.k_rope")
 				within(c, name+" "+layer+"cached keys", byToken(cache.keys[i], m.Config.HeadDim), k, wiring(k))
 			}
@@ -1766,6 +1772,23 @@ func TestAdd(t *testing.T) {
 	})
 }
 
+// TestWanted holds that every layer but the last one is wanted whole, and that one of the
+// last token only, unless somebody sees it all.
+func TestWanted(t *testing.T) {
+	golden(t, "Model.wanted", func(c *check) {
+		m := &Model{Config: Config{Hidden: 2}, Layers: make([]Layer, 3)}
+		x := []float32{1, 2, 3, 4, 5, 6}
+		see := Trace(func(string, []int, []float32) {})
+		for i := range m.Layers {
+			c.equal(fmt.Sprint("layer ", i, ", seen"), m.wanted(x, i, see), x)
+		}
+		c.equal("layer 0", m.wanted(x, 0, nil), x)
+		c.equal("layer 1", m.wanted(x, 1, nil), x)
+		c.equal("layer 2, the last", m.wanted(x, 2, nil), []float32{5, 6})
+		c.equal("layer 2 of one token", m.wanted(x[:2], 2, nil), []float32{1, 2})
+	})
+}
+
 func TestBlock(t *testing.T) {
 	golden(t, "Model.block", func(c *check) {
 		for name, r := range cases(c, "block") {
@@ -1773,7 +1796,11 @@ func TestBlock(t *testing.T) {
 			m, x, i := tiny(c, model), r.numbers("in"), r.int("layer")
 			shape, want := r.shape("in"), r.numbers("out")
 			cos, sin := m.rotary.Angles(0, shape[0])
-			got := m.block(x, i, cos, sin, m.NewCache(), nil)
+			if i == len(m.Layers)-1 { // of which only the last token is wanted, unless somebody sees the others
+				last := m.block(slices.Clone(x), i, cos, sin, m.NewCache(), nil)
+				within(c, name+", the last token", last, want[len(want)-shape[1]:], wiring(want))
+			}
+			got := m.block(x, i, cos, sin, m.NewCache(), func(string, []int, []float32) {})
 			within(c, name, got, want, wiring(want), shape...)
 			sameBits(c, name+", the stream is added to in place", x, got)
 		}

@@ -70,8 +70,9 @@ import (
 // it must neither change nor keep. A nil Trace is shown nothing.
 type Trace func(name string, shape []int, x []float32)
 
-// Trace runs tokens like Forward and shows see every intermediate, of all tokens:
-// Forward itself computes the last norm and the logits of the last token only.
+// Trace runs tokens like Forward and shows see every intermediate, of all tokens. Forward
+// itself computes less: of the last layer, the last norm and the logits only what the last
+// token needs, and those numbers are the same bits.
 func (m *Model) Trace(tokens []int, cache *Cache, see Trace) error {
 	_, err := m.forward(tokens, cache, see)
 	return err

@@ -102,6 +102,7 @@ var dataflow = []stage{
 	{name: "attentionValues"},
 	{name: "Attention"},
 	{name: "Cache"},
+	{name: "Model.wanted"},
 	{name: "Model.attention", parts: true},
 	{name: "SiLU"},
 	{name: "product"},

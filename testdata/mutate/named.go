@@ -50,7 +50,7 @@ var portingBugs = []bug{
 		"float32(a[i]*c[i]) - float32(b[i]*s[i])", "float32(a[i]*c[i]) + float32(b[i]*s[i])",
 		"float32(b[i]*c[i]) + float32(a[i]*s[i])", "float32(b[i]*c[i]) - float32(a[i]*s[i])"}, []string{"RoPE"}},
 	{"RoPE: only the first half of each head", "", "rope.go", []string{"for i := range half {\n\t\t\t\t\t// torch", "copy(y[h:h+headDim], x[h:h+headDim])\n\t\t\tfor i := range half / 2 {\n\t\t\t\t\t// torch"}, []string{"RoPE"}},
-	{"RoPE applied twice", "6", "attention.go", []string{"q = RoPE(q, cos, sin, c.HeadDim)", "q = RoPE(RoPE(q, cos, sin, c.HeadDim), cos, sin, c.HeadDim)"}, []string{"Model.attention"}},
+	{"RoPE applied twice", "6", "attention.go", []string{"q = RoPE(q, cos[first:], sin[first:], c.HeadDim)", "q = RoPE(RoPE(q, cos[first:], sin[first:], c.HeadDim), cos[first:], sin[first:], c.HeadDim)"}, []string{"Model.attention"}},
 	{"RoPE computed and thrown away", "7", "attention.go", []string{"k = RoPE(k, cos, sin, c.HeadDim)", "RoPE(k, cos, sin, c.HeadDim)"}, []string{"Model.attention"}},
 	{"values rotated too", "", "attention.go", []string{"keys, values := cache.extend(i, k, v)", "keys, values := cache.extend(i, k, RoPE(v, cos, sin, c.HeadDim))"}, []string{"Model.attention"}},
 	{"theta 10000 for every model", "8", "rope.go", []string{"math.Pow(float64(float32(c.Theta)), float64(exponent))", "math.Pow(10000, float64(exponent))"}, []string{"NewRotary"}},
@@ -70,11 +70,11 @@ var portingBugs = []bug{
 	// ---- q and k norm, biases
 	{"q/k norm missing", "5, 11", "attention.go", []string{"if w.QNorm != nil {", "if w.QNorm != nil && false {"}, []string{"Model.attention"}},
 	{"q/k norm after RoPE", "12", "attention.go", []string{
-		"q = RMSNorm(q, w.QNorm, c.Eps)", "q = RMSNorm(RoPE(q, cos, sin, c.HeadDim), w.QNorm, c.Eps)", "q = RoPE(q, cos, sin, c.HeadDim)", "if w.QNorm == nil {\n\t\tq = RoPE(q, cos, sin, c.HeadDim)\n\t}"}, []string{"Model.attention"}},
+		"q = RMSNorm(q, w.QNorm, c.Eps)", "first := len(cos) - len(q)/w.Q.Rows*c.HeadDim/2\n\t\tq = RMSNorm(RoPE(q, cos[first:], sin[first:], c.HeadDim), w.QNorm, c.Eps)", "q = RoPE(q, cos[first:], sin[first:], c.HeadDim)", "if w.QNorm == nil {\n\t\tq = RoPE(q, cos[first:], sin[first:], c.HeadDim)\n\t}"}, []string{"Model.attention"}},
 	{"q norm over all heads at once", "13", "attention.go", []string{"q = RMSNorm(q, w.QNorm, c.Eps)", "wide := []float32{}\n\t\tfor range c.Heads {\n\t\t\twide = append(wide, w.QNorm...)\n\t\t}\n\t\tq = RMSNorm(q, wide, c.Eps)"}, []string{"Model.attention"}},
 	{"q and k norm exchanged", "13", "attention.go", []string{"q = RMSNorm(q, w.QNorm, c.Eps)", "q = RMSNorm(q, w.KNorm, c.Eps)", "k = RMSNorm(k, w.KNorm, c.Eps)", "k = RMSNorm(k, w.QNorm, c.Eps)"}, []string{"Model.attention"}},
 	{"q/k norm with an eps of its own", "15", "attention.go", []string{"k = RMSNorm(k, w.KNorm, c.Eps)", "k = RMSNorm(k, w.KNorm, 1e-5)"}, []string{"Model.attention"}},
-	{"q bias dropped", "14", "attention.go", []string{"Linear(x, w.Q, w.QBias)", "Linear(x, w.Q, nil)"}, []string{"Model.attention"}},
+	{"q bias dropped", "14", "attention.go", []string{"Linear(m.wanted(x, i, see), w.Q, w.QBias)", "Linear(m.wanted(x, i, see), w.Q, nil)"}, []string{"Model.attention"}},
 	{"k bias dropped", "14", "attention.go", []string{"Linear(x, w.K, w.KBias)", "Linear(x, w.K, nil)"}, []string{"Model.attention"}},
 	{"v bias dropped", "14", "attention.go", []string{"Linear(x, w.V, w.VBias)", "Linear(x, w.V, nil)"}, []string{"Model.attention"}},
 	{"biases not loaded", "14", "load.go", []string{`c.ModelType == "qwen2" || c.AttentionBias, c.AttentionBias`, "c.AttentionBias, c.AttentionBias"}, []string{"Model.connect"}},
@@ -102,7 +102,7 @@ var portingBugs = []bug{
 	{"tied head although there is one", "19", "load.go", []string{"if !c.TieEmbeddings || embed != head && g.has(head) {", "if false {"}, []string{"Model.connect"}},
 	{"tie_word_embeddings read the wrong way round", "19", "config.go", []string{"c.TieEmbeddings = r.bool()", "c.TieEmbeddings = !r.bool()"}, []string{"parseConfig"}},
 	{"no final norm", "34", "qwen.go", []string{"x = RMSNorm(x, m.Norm, c.Eps)", "RMSNorm(x, m.Norm, c.Eps)"}, []string{"Model.Forward"}},
-	{"logits of the first token", "47", "qwen.go", []string{"x = x[len(x)-c.Hidden:]", "x = x[:c.Hidden]"}, []string{"Model.Forward"}},
+	{"logits of the first token", "47", "qwen.go", []string{"return x[len(x)-m.Config.Hidden:]", "return x[:m.Config.Hidden]"}, []string{"Model.wanted"}},
 
 	// ---- attention
 	{"number of key/value heads not read", "4", "config.go", []string{"c.KVHeads = readSize(r)", "readSize(r)\n\t\tc.KVHeads = c.Heads"}, []string{"parseConfig"}},
@@ -133,7 +133,7 @@ var portingBugs = []bug{
 	{"a cache of other tokens continued", "", "generate.go", []string{"n < len(prompt)-1 && c.tokens[n] == prompt[n]", "n < len(prompt)-1 && true"}, []string{"Cache.continueWith"}},
 
 	// ---- block
-	{"no residual sum after attention", "", "qwen.go", []string{"x = residual(x, m.attention(h, i, cos, sin, cache, see))", "x = m.attention(h, i, cos, sin, cache, see)"}, []string{"Model.block"}},
+	{"no residual sum after attention", "", "qwen.go", []string{"x = residual(m.wanted(x, i, see), m.attention(h, i, cos, sin, cache, see))", "x = m.attention(h, i, cos, sin, cache, see)"}, []string{"Model.block"}},
 	{"residual sum with the normed input", "", "qwen.go", []string{"x = residual(x, FFN(h, l.FFN, see))", "x = residual(h, FFN(h, l.FFN, see))"}, []string{"Model.block"}},
 	{"the first norm used twice", "", "qwen.go", []string{"h = RMSNorm(x, l.PostNorm, m.Config.Eps)", "h = RMSNorm(x, l.InputNorm, m.Config.Eps)"}, []string{"Model.block"}},
 	{"attention on the stream, not its norm", "", "qwen.go", []string{"m.attention(h, i, cos, sin, cache, see)", "m.attention(x, i, cos, sin, cache, see)"}, []string{"Model.block"}},
