@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Runs this package and others on the same weights, in turn, and prints medians and ratios.
 
-    bench/compare.py CHECKPOINT [--kernels avx2 avx512] [--llama LLAMA_BENCH MODEL.gguf ...]... [--torch PYTHON]
+    bench/compare.py CHECKPOINT [--kernels avx2 avx512] [--llama LLAMA_BENCH MODEL.gguf ...]... [--torch PYTHON] [--machine MACHINE]
 
 CHECKPOINT is a folder that qwen loads. --llama, which may be given for several builds, names a llama-bench and the
-same checkpoint converted; --torch an interpreter that has transformers, which runs the checkpoint in float32.
+same checkpoint converted; --torch an interpreter that has transformers, which runs the checkpoint in float32; --machine
+what machine.c was compiled to: it runs at the end of each round, because what a shared machine reads a second changes.
 Nothing else should be running: the machines that we see are noisy, so each round runs every program once, and the
 median of the rounds counts. bench/README.md says how to get the parts.
 """
-import argparse, json, os, statistics, subprocess, tempfile
+import argparse, json, os, re, statistics, subprocess, tempfile
 
 COLUMNS = ['prefill 512', 'prefill 2000', 'decode', 'decode behind 4096']  # tokens a second
 RUNS = [(512, 64, 0), (2000, 0, 0), (0, 16, 4096)]  # tokens of the prompt, to decode, in the cache
@@ -62,6 +63,7 @@ def main():
     p.add_argument('--kernels', nargs='+', default=[''], help='of ours, the best first: avx512 avx2 generic')
     p.add_argument('--llama', nargs='+', action='append', default=[], metavar='PATH', help='llama-bench, then models')
     p.add_argument('--torch', metavar='PYTHON')
+    p.add_argument('--machine', metavar='PATH')
     p.add_argument('--threads', default=2)
     p.add_argument('--rounds', type=int, default=5)
     a = p.parse_args()
@@ -75,12 +77,15 @@ def main():
         if a.torch:
             engines['PyTorch float32'] = lambda *n: torch(a.torch, a.checkpoint, a.threads, *n)
         rates = {name: [[] for _ in COLUMNS] for name in engines}
+        limits = []
         for round in range(a.rounds):
             for name, engine in engines.items():
                 (first, decode), (second, _), (_, behind) = (engine(*r) for r in RUNS)
                 for column, rate in zip(rates[name], (first, second, decode, behind)):
                     column.append(rate)
-            print(f'round {round + 1} of {a.rounds} done', flush=True)
+            if a.machine:
+                limits.append(re.findall(r'[\d.]+(?= G)', run([a.machine]).splitlines()[-1]))
+            print(f'round {round + 1} of {a.rounds}:', *(f'{name} {[c[-1] for c in columns]}' for name, columns in rates.items()), *limits[-1:], sep='\n    ', flush=True)
     medians = {name: [statistics.median(c) for c in columns] for name, columns in rates.items()}
     best = next(iter(engines))
     print(f'\ntokens/s, median of {a.rounds} (lowest to highest), {a.threads} threads; × is {best} over the row\n')
@@ -89,5 +94,8 @@ def main():
     for name, columns in rates.items():
         cells = [f'{m:.1f} ({min(c):.1f} to {max(c):.1f}) {ours / m:.2f} ×' for ours, m, c in zip(medians[best], medians[name], columns)]
         print('|', name, '|', ' | '.join(cells), '|')
+    for what, column in zip(['GB/s of reads', 'GFLOP/s'], zip(*limits)):
+        column = [float(c) for c in column]
+        print(f'machine: {statistics.median(column):.1f} ({min(column):.1f} to {max(column):.1f}) {what}')
 
 main()
