@@ -232,6 +232,20 @@ func BenchmarkKernels(b *testing.B) {
 			}
 			reportFLOP(b, 2*k.mixColumns*k.mixTokens*64)
 		})
+		if k.keys != nil {
+			b.Run(k.name+"/keys", func(b *testing.B) {
+				b.SetBytes(4 * rows * cols)
+				for b.Loop() {
+					k.keys(y[:rows], w[:rows*cols], x[:cols])
+				}
+			})
+			b.Run(k.name+"/values", func(b *testing.B) {
+				b.SetBytes(4 * rows * cols)
+				for b.Loop() {
+					k.values(y[:cols], w[:rows*cols], x[:rows])
+				}
+			})
+		}
 		b.Run(k.name+"/softmax", func(b *testing.B) {
 			b.SetBytes(4 * cols)
 			for b.Loop() {

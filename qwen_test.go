@@ -1009,6 +1009,74 @@ func TestKernelMix(t *testing.T) {
 	})
 }
 
+// aside returns n random numbers that lie between two NaN.
+func aside(random *rand.Rand, n int) []float32 {
+	x := make([]float32, n+2)
+	for i := range x {
+		x[i] = float32(random.NormFloat64())
+	}
+	x[0], x[n+1] = float32(math.NaN()), float32(math.NaN())
+	return x[1 : n+1]
+}
+
+// TestKernelKeys multiplies rows of random numbers with one vector. A kernel that has only
+// tiles has nothing to show here.
+func TestKernelKeys(t *testing.T) {
+	golden(t, "kernel.keys", func(c *check) {
+		if current.keys == nil {
+			return
+		}
+		c.about(current.keys)
+		random := rand.New(rand.NewPCG(17, 18))
+		for _, rows := range []int{dotRows, 2 * dotRows, 9 * dotRows} {
+			for _, n := range []int{16, 32, 80, 128} {
+				w, x, y := aside(random, rows*n), aside(random, n), aside(random, rows)
+				current.keys(y, w, x)
+				want, bound := dots(x, w, rows, nil)
+				within(c, fmt.Sprint(rows, " rows of ", n), y, want, bound)
+				for r := range rows {
+					c.equal(fmt.Sprint("bits of row ", r), y[r], dotReference(w[r*n:(r+1)*n], x, true))
+				}
+				for _, v := range []float32{y[:rows+1][rows], w[:rows*n+1][rows*n]} {
+					c.equal("what lies after y and w: NaN still", v != v, true)
+				}
+			}
+		}
+	})
+}
+
+// TestKernelValues adds up whole rows of random numbers.
+func TestKernelValues(t *testing.T) {
+	golden(t, "kernel.values", func(c *check) {
+		if current.values == nil {
+			return
+		}
+		c.about(current.values)
+		random := rand.New(rand.NewPCG(19, 20))
+		for _, rows := range []int{1, 2, 3, 7, 40} {
+			for _, n := range []int{16, 32, 80, 128} {
+				w, x, y := aside(random, rows*n), aside(random, rows), aside(random, n)
+				var want, bound []float64
+				var bits []float32
+				for col := range n {
+					b := y[col]
+					sum := float64(b)
+					size := math.Abs(sum)
+					for i := range rows {
+						v := float64(x[i]) * float64(w[i*n+col])
+						sum, size, b = sum+v, size+math.Abs(v), fma(x[i], w[i*n+col], b)
+					}
+					want, bound, bits = append(want, sum), append(bound, float64(rows+1)*ulp*size), append(bits, b)
+				}
+				current.values(y, w, x)
+				within(c, fmt.Sprint(rows, " rows of ", n), y, want, bound)
+				sameBits(c, "row after row", y, bits)
+				c.equal("what lies after y: NaN still", y[:n+1][n] != y[:n+1][n], true)
+			}
+		}
+	})
+}
+
 // TestParallel counts who does what.
 func TestParallel(t *testing.T) {
 	golden(t, "parallel", func(c *check) {
@@ -1399,6 +1467,18 @@ func TestAttentionScores(t *testing.T) {
 			within(c, name, got, want, bound)
 			within(c, name+", probabilities against PyTorch", probs, wantProbs, times(2, probsBound))
 		}
+		// Two queries of 32 numbers, which read the keys as a stream: two whole pieces of it, and some more.
+		random := rand.New(rand.NewPCG(21, 22))
+		const queries, headDim, keys, width = 2, 32, 2*streamRows + 6, 2*streamRows + 9
+		q, k, scores := aside(random, queries*headDim), aside(random, keys*headDim), make([]float32, queries*width)
+		attentionScores(scores, q, k, headDim, width, 0.25)
+		for i := range queries {
+			want, bound := dots(q[i*headDim:(i+1)*headDim], k, keys, nil)
+			within(c, fmt.Sprint("stream, query ", i), scores[i*width:i*width+keys], times(0.25, want), bound)
+			c.equal("between the rows", scores[i*width+keys:(i+1)*width], make([]float32, width-keys))
+		}
+		few := current.keys != nil
+		c.equal("who streams", []bool{streams(1, 16), streams(4, 64), streams(8, 128), streams(9, 128), streams(16, 240), streams(2, 40), streams(7, 64)}, []bool{few, few, few, false, false, false, false})
 	})
 }
 
@@ -1435,6 +1515,21 @@ func TestAttentionValues(t *testing.T) {
 			}
 			within(c, name, got, want, bound, a.heads, a.headDim)
 			within(c, name+", PyTorch", got, torch, times(2, bound), a.heads, a.headDim)
+		}
+		// Two queries of 32 numbers, which read the values as a stream.
+		random := rand.New(rand.NewPCG(23, 24))
+		const queries, headDim, keys, width = 2, 32, 2*streamRows + 6, 2*streamRows + 9
+		probs, v, out := aside(random, queries*width), aside(random, keys*headDim), make([]float32, queries*headDim)
+		attentionValues(out, probs, v, headDim, width)
+		for i := range queries {
+			want, bound := make([]float64, headDim), make([]float64, headDim)
+			for s := range keys {
+				for d := range headDim {
+					p := float64(probs[i*width+s]) * float64(v[s*headDim+d])
+					want[d], bound[d] = want[d]+p, bound[d]+keys*ulp*math.Abs(p)
+				}
+			}
+			within(c, fmt.Sprint("stream, query ", i), out[i*headDim:(i+1)*headDim], want, bound)
 		}
 	})
 }

@@ -33,6 +33,7 @@ func machineKernels() []*kernel {
 		widenF32: widenF32, widenF16: widenF16AVX2, widenBF16: widenBF16AVX2,
 		tile: tileAVX2, rows: 4, tokens: 3,
 		mix: mixAVX2, mixTokens: 3, mixColumns: 32,
+		keys: keysAVX2, values: valuesAVX2,
 		softmax: softmaxAVX2, silu: siluAVX2, prefetch: prefetchBytes,
 	}
 	if !(cpu.X86.HasAVX512F && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL) {
@@ -79,6 +80,12 @@ func mixAVX2(t *tile)
 
 //go:noescape
 func mixAVX512(t *tile)
+
+//go:noescape
+func keysAVX2(y, w, x []float32)
+
+//go:noescape
+func valuesAVX2(y, w, x []float32)
 
 //go:noescape
 func softmaxAVX2(x []float32)

@@ -453,6 +453,58 @@ next:
 	VZEROUPPER
 	RET
 
+// func keysAVX2(y, w, x []float32)
+//
+// keysAVX2 is dotsF32AVX2, whose w are the same numbers as bytes.
+TEXT ·keysAVX2(SB), NOSPLIT, $0-72
+	JMP           ·dotsF32AVX2(SB)
+
+// func valuesAVX2(y, w, x []float32)
+//
+// valuesAVX2 adds to y what it takes of each row of w, of which there are len(x) and each as long
+// as y, a multiple of 16:
+//
+//	for i := range x {                                 // rows
+//		for c := 0; c < len(y); c += 16 {              // columns, as two times 8
+//			y[c:c+16] += x[i] * w[i][c:c+16]
+//		}
+//	}
+//
+// Registers: DI = y   BX = its length   SI = w, from row to row   DX = x   CX = rows left
+// R10 = y in the row   R11 = columns left   Y0, Y1 = y[c:c+16]   Y4 = eight times x[i]
+//
+// Why y is not kept in registers, as in mixAVX2: a row of 128 would need all of them, and half
+// a row at a time would read w in short pieces. A row goes by in 16 cycles, in which memory
+// delivers half of it.
+TEXT ·valuesAVX2(SB), NOSPLIT, $0-72
+	MOVQ          y_base+0(FP), DI
+	MOVQ          y_len+8(FP), BX
+	MOVQ          w_base+24(FP), SI
+	MOVQ          x_base+48(FP), DX
+	MOVQ          x_len+56(FP), CX
+
+rows:
+	VBROADCASTSS  (DX), Y4                             // x[i]
+	MOVQ          DI, R10
+	MOVQ          BX, R11
+
+columns:
+	VMOVUPS       (R10), Y0                            // y[0:8]
+	VMOVUPS       32(R10), Y1                          // y[8:16]
+	VFMADD231PS   (SI), Y4, Y0                         // y[0:8] += x[i]*w[i][0:8]
+	VFMADD231PS   32(SI), Y4, Y1                       // y[8:16] += x[i]*w[i][8:16]
+	VMOVUPS       Y0, (R10)
+	VMOVUPS       Y1, 32(R10)
+	ADDQ          $64, SI                              // the next row follows
+	ADDQ          $64, R10
+	SUBQ          $16, R11
+	JNZ           columns
+	ADDQ          $4, DX
+	DECQ          CX
+	JNZ           rows
+	VZEROUPPER
+	RET
+
 // func mixAVX2(t *tile)
 //
 // mixAVX2 adds to 3 rows of y, 32 columns wide, what each takes of n rows of w:

@@ -129,6 +129,29 @@ func TestLinearSameBits(t *testing.T) {
 	})
 }
 
+// TestAttentionSameBits says the same of attention: one token that looks back on its own, whose
+// keys and values may be read as a stream, and the same token among others.
+func TestAttentionSameBits(t *testing.T) {
+	defer answers(t, "Attention")()
+	eachKernel(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(3, 3))
+		for _, shape := range [][3]int{{1, 1, 16}, {4, 2, 32}, {4, 1, 64}, {5, 1, 64}, {16, 2, 128}, {9, 1, 128}, {2, 1, 80}, {3, 1, 10}} {
+			heads, kvHeads, headDim := shape[0], shape[1], shape[2]
+			const total = 2*streamRows + 7
+			q, k, v := randomFloats(r, total*heads*headDim), randomFloats(r, total*kvHeads*headDim), randomFloats(r, total*kvHeads*headDim)
+			want := Attention(q, k, v, heads, kvHeads, headDim, nil)
+			for _, at := range []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 100, streamRows - 1, streamRows, streamRows + 1, total - 1} {
+				n := at + 1 // keys that the token sees
+				width := heads * headDim
+				got := Attention(q[at*width:n*width], k[:n*kvHeads*headDim], v[:n*kvHeads*headDim], heads, kvHeads, headDim, nil)
+				if !identical(got, want[at*width:n*width]) {
+					t.Fatalf("%d heads, %d kvHeads, headDim %d, token %d: other bits alone than among others", heads, kvHeads, headDim, at)
+				}
+			}
+		}
+	})
+}
+
 // TestKernelWiden holds the kernels' conversions against Go's: all 65536 numbers.
 func TestKernelWiden(t *testing.T) {
 	defer answers(t, "kernel.widen")()

@@ -91,6 +91,8 @@ var dataflow = []stage{
 	{name: "kernel.widen"},
 	{name: "tile"},
 	{name: "kernel.mix"},
+	{name: "kernel.keys"},
+	{name: "kernel.values"},
 	{name: "kernel.softmax"},
 	{name: "kernel.silu"},
 	{name: "Linear"},
@@ -526,7 +528,7 @@ func useKernel(k *kernel) (restore func()) {
 
 // kernelStages are the goldens that -short runs for every kernel, and not only for
 // the best.
-var kernelStages = []string{"lanes", "kernel.dots", "kernel.widen", "tile", "kernel.mix", "kernel.softmax", "kernel.silu", "Softmax", "SiLU", "Linear", "attentionScores", "attentionValues", "Attention", "Model.Forward"}
+var kernelStages = []string{"lanes", "kernel.dots", "kernel.widen", "tile", "kernel.mix", "kernel.keys", "kernel.values", "kernel.softmax", "kernel.silu", "Softmax", "SiLU", "Linear", "attentionScores", "attentionValues", "Attention", "Model.Forward"}
 
 func known(t *testing.T, function string) {
 	if !slices.ContainsFunc(dataflow, func(s stage) bool { return s.name == function }) {

@@ -49,7 +49,7 @@ var owners = map[string]string{
 	"kernels": "tile", "current": "tile", "widenF32": "kernel.widen", "attentionRows": "attentionValues", "machineKernels": "tile",
 	"kernel.dots": "kernel.dots", "Kernel": "kernel.dots", "rowMultiple": "kernel.dots", "dotRows": "kernel.dots",
 	"padRows": "Linear", "Matrix.multiply": "Linear", "Matrix.dots": "Linear", "panelRows": "Linear", "panel.widen": "Linear", "panel.multiply": "Linear", "panelColumns": "Linear", "panels": "Linear", "Matrix.pieceRows": "Linear", "streamRows": "Linear", "pieceColumns": "Linear", "cutColumns": "Linear", "Matrix.prefetch": "Linear", "floats": "Linear", "recycle": "Linear", "recycled": "Linear", "maxRecycled": "Linear", "dropRecycled": "Linear", "Rotary.stretchYaRN": "NewRotary", "yarnAttentionFactor": "NewRotary",
-	"softmax": "Softmax", "applySiLU": "SiLU", "residual": "add", "exp": "softmaxGeneric", "powerOf2": "softmaxGeneric", "expLow": "softmaxGeneric", "expTable": "softmaxAVX2",
+	"streams": "attentionScores", "softmax": "Softmax", "applySiLU": "SiLU", "residual": "add", "exp": "softmaxGeneric", "powerOf2": "softmaxGeneric", "expLow": "softmaxGeneric", "expTable": "softmaxAVX2",
 	"fill": "attentionScores", "grow": "attentionScores", "tileBuffers": "attentionScores", "attentionTokens": "Attention", "checkAttention": "Attention", "attend": "Attention", "attentionBuffer": "Attention", "attentionBuffers": "Attention", "Model.NewCache": "Cache", "Cache.extend": "Cache", "Cache.Reserve": "Cache", "Cache.reserve": "Cache",
 	"Model.forward": "Model.Forward", "finite": "Model.checkFinite", "Model.blame": "Model.checkFinite",
 	// sample.go, generate.go
@@ -90,7 +90,7 @@ var ofCall = []string{"get", "right", "unturned", "eps", "vector", "scale", "gro
 // may show as a fault of any of them.
 var inTable = []string{"kernel.dots", "kernel.widen", "tile", "dotsGeneric", "dotsBF16Generic", "widenGeneric", "tileGeneric",
 	"dotsF32AVX2", "dotsF16AVX2", "dotsBF16AVX2", "widenF16AVX2", "widenBF16AVX2", "tileAVX2", "tileAVX512", "widenF32",
-	"mixGeneric", "mixAVX2", "mixAVX512", "softmaxGeneric", "softmaxAVX2", "siluGeneric", "siluAVX2"}
+	"mixGeneric", "mixAVX2", "mixAVX512", "keysAVX2", "valuesAVX2", "softmaxGeneric", "softmaxAVX2", "siluGeneric", "siluAVX2"}
 
 // owner returns the function that the verdict should name.
 func owner(function string) string {
