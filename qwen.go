@@ -159,8 +159,9 @@ func (m *Model) forward(tokens []int, cache *Cache, see Trace) (logits []float32
 }
 
 // block is one layer: attention and FFN, each on the normed stream, each added
-// to the stream x, [seq, hidden], in place. It returns x, or what is wanted of it. m.attention is in attention.go,
-// FFN and residual are in ffn.go. recycle keeps memory for the next call: skip it, as see.
+// to the stream x, [seq, hidden], in place. It returns x, or what is wanted of it.
+// m.attention is in attention.go, FFN and residual are in ffn.go. recycle keeps memory for the
+// next call: skip it, as see.
 func (m *Model) block(x []float32, i int, cos, sin []float32, cache *Cache, see Trace) []float32 {
 	l, hidden := m.Layers[i], m.Config.Hidden
 	h := RMSNorm(x, l.InputNorm, m.Config.Eps)

@@ -517,8 +517,9 @@ columns:
 // CX = rows left   BX = y while loading   R11 = bytes to the sixteenth next row of w
 // Y0–Y3 = y[0]   Y4–Y7 = y[1]   Y8–Y11 = y[2]   Y12–Y14 = eight times x[j][i]   Y15 = eight columns of w[i]
 //
-// Why prefetch: in decode w is the cached values, which come from memory, and 32 of a
-// row's columns are a short piece far from the next, which the processor does not foresee.
+// Why prefetch: in decode, where queries are too many for valuesAVX2, w is the cached values,
+// which come from memory, and 32 of a row's columns are a short piece far from the next, which
+// the processor does not foresee.
 TEXT ·mixAVX2(SB), NOSPLIT, $0-8
 	MOVQ          t+0(FP), AX
 	MOVQ          tile_y(AX), DI
