@@ -226,22 +226,21 @@ func attentionScores(scores, q, k []float32, headDim, width int, scale float32) 
 // is no multiple of mixColumns. What is filled up is 0, and what comes of it dropped.
 // Few queries read the values as a stream.
 func attentionValues(out, probs, v []float32, headDim, width int) {
+	queries, keys := len(out)/headDim, len(v)/headDim
+	if streams(queries, headDim) {
+		for s := 0; s < keys; s += streamRows {
+			n := min(streamRows, keys-s)
+			for i := range queries {
+				current.values(out[i*headDim:][:headDim], v[s*headDim:][:n*headDim], probs[i*width+s:][:n])
+			}
+		}
+		return
+	}
 	columns, tokens := current.mixColumns, current.mixTokens
 	p := tileBuffers.Get().(*tileBuffer)
 	defer tileBuffers.Put(p)
 	t := &p.tile
-	queries, keys := len(out)/headDim, len(v)/headDim
-	streamed := 0 // values that were
-	if streams(queries, headDim) {
-		streamed = keys
-	}
-	for s := 0; s < streamed; s += streamRows {
-		n := min(streamRows, streamed-s)
-		for i := range queries {
-			current.values(out[i*headDim:][:headDim], v[s*headDim:][:n*headDim], probs[i*width+s:][:n])
-		}
-	}
-	for s := streamed; s < keys; s += attentionRows(headDim) {
+	for s := 0; s < keys; s += attentionRows(headDim) {
 		t.n = min(attentionRows(headDim), keys-s)
 		for c := 0; c < headDim; c += columns {
 			t.w, t.wStride = v[s*headDim+c:], headDim
