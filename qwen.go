@@ -181,7 +181,7 @@ func (m *Model) block(x []float32, i int, cos, sin []float32, cache *Cache, see 
 // wanted returns what of x, [seq, hidden], anybody asks for after layer i. Later layers need
 // every token, to look at; after the last one only the last token's logits are wanted, unless
 // see is shown all. So in the last layer the other tokens need keys and values and nothing
-// else: for a long prompt, one layer less.
+// else: for a long prompt, almost one layer less.
 func (m *Model) wanted(x []float32, i int, see Trace) []float32 {
 	if i < len(m.Layers)-1 || see != nil {
 		return x

@@ -474,8 +474,8 @@ TEXT ·keysAVX2(SB), NOSPLIT, $0-72
 // R10 = y in the row   R11 = columns left   Y0, Y1 = y[c:c+16]   Y4 = eight times x[i]
 //
 // Why y is not kept in registers, as in mixAVX2: a row of 128 would need all of them, and half
-// a row at a time would read w in short pieces. A row goes by in 16 cycles, in which memory
-// delivers half of it.
+// a row at a time would read w in short pieces. From the L1 cache this reads 90 GB/s
+// (BenchmarkKernels, Zen 4), several times what memory delivers.
 TEXT ·valuesAVX2(SB), NOSPLIT, $0-72
 	MOVQ          y_base+0(FP), DI
 	MOVQ          y_len+8(FP), BX
