@@ -84,9 +84,10 @@ type kernel struct {
 	softmax func(x []float32)
 	silu    func(y, x []float32)
 
-	// prefetch asks for x to be brought into a cache. It waits for nothing and changes
-	// nothing; nil where it has not been tried.
-	prefetch func(x []byte)
+	// prefetchBytes and prefetchFloats ask for x to be brought into a cache. They wait for
+	// nothing and change nothing; nil where they have not been tried.
+	prefetchBytes  func(x []byte)
+	prefetchFloats func(x []float32)
 }
 
 // A tile is a piece of the product of two float32 matrices, small enough for its

@@ -34,7 +34,8 @@ func machineKernels() []*kernel {
 		tile: tileAVX2, rows: 4, tokens: 3,
 		mix: mixAVX2, mixTokens: 3, mixColumns: 32,
 		keys: keysAVX2, values: valuesAVX2,
-		softmax: softmaxAVX2, silu: siluAVX2, prefetch: prefetchBytes,
+		softmax: softmaxAVX2, silu: siluAVX2,
+		prefetchBytes: prefetchBytes, prefetchFloats: prefetchFloats,
 	}
 	if !(cpu.X86.HasAVX512F && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL) {
 		return []*kernel{avx2}
@@ -49,6 +50,11 @@ func machineKernels() []*kernel {
 // widenF32 copies: amd64 is little-endian like the file.
 func widenF32(dst []float32, src []byte) {
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&dst[0])), 4*len(dst)), src)
+}
+
+// prefetchFloats is prefetchBytes for numbers.
+func prefetchFloats(x []float32) {
+	prefetchBytes(unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x)))
 }
 
 //go:noescape

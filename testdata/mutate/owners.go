@@ -46,7 +46,7 @@ var owners = map[string]string{
 	"help": "parallel", "region": "parallel", "share": "parallel", "helperPatience": "parallel", "pause": "parallel", "region.run": "parallel", "workRange": "parallel", "region.do": "parallel", "open": "parallel", "helpers": "parallel", "rmsScale": "RMSNorm", "Matrix.Row": "NewMatrix", "Matrix.rowTo": "NewMatrix", "Matrix.check": "Linear",
 	"lanes.add": "lanes", "lanes.sum": "lanes",
 	// the table of kernels: any of the functions in it
-	"kernels": "tile", "current": "tile", "widenF32": "kernel.widen", "attentionRows": "attentionValues", "machineKernels": "tile",
+	"kernels": "tile", "current": "tile", "widenF32": "kernel.widen", "prefetchFloats": "Linear", "attentionRows": "attentionValues", "machineKernels": "tile",
 	"kernel.dots": "kernel.dots", "Kernel": "kernel.dots", "rowMultiple": "kernel.dots", "dotRows": "kernel.dots",
 	"padRows": "Linear", "Matrix.multiply": "Linear", "Matrix.dots": "Linear", "panelRows": "Linear", "panel.widen": "Linear", "panel.multiply": "Linear", "panelColumns": "Linear", "panels": "Linear", "Matrix.pieceRows": "Linear", "streamRows": "Linear", "pieceColumns": "Linear", "cutColumns": "Linear", "Matrix.prefetch": "Linear", "floats": "Linear", "recycle": "Linear", "recycled": "Linear", "maxRecycled": "Linear", "dropRecycled": "Linear", "Rotary.stretchYaRN": "NewRotary", "yarnAttentionFactor": "NewRotary",
 	"streams": "attentionScores", "softmax": "Softmax", "applySiLU": "SiLU", "residual": "add", "exp": "softmaxGeneric", "powerOf2": "softmaxGeneric", "expLow": "softmaxGeneric", "expTable": "softmaxAVX2",
