@@ -110,12 +110,17 @@ func widen(dst []float32, data []byte, dtype DType) {
 			dst[i] = float16.Frombits(binary.LittleEndian.Uint16(data[2*i:])).Float32()
 		}
 	case BF16:
-		for i := range dst { // a bfloat16 is the upper half of a float32
-			dst[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(data[2*i:])) << 16)
+		for i := range dst {
+			dst[i] = bfloat16(data[2*i:])
 		}
 	default:
 		panic(fmt.Sprintf("qwen: widen: dtype %s, want F32, F16 or BF16", dtype))
 	}
+}
+
+// bfloat16 returns the first number of data: a bfloat16 is the upper half of a float32.
+func bfloat16(data []byte) float32 {
+	return math.Float32frombits(uint32(binary.LittleEndian.Uint16(data)) << 16)
 }
 
 // Embed returns row tokens[i] of w for each token: the vectors that the network
