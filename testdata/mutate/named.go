@@ -140,7 +140,7 @@ var portingBugs = []bug{
 	{"k_proj used for v", "", "load.go", []string{`V:     g.matrix(name("self_attn.v_proj.weight")`, `V:     g.matrix(name("self_attn.k_proj.weight")`}, []string{"Model.connect"}},
 
 	// ---- weights
-	{"bfloat16 read as the lower half", "33", "linear.go", []string{"uint32(binary.LittleEndian.Uint16(data[2*i:])) << 16", "uint32(binary.LittleEndian.Uint16(data[2*i:]))"}, []string{"widen"}},
+	{"bfloat16 read as the lower half", "33", "linear.go", []string{"uint32(binary.LittleEndian.Uint16(data)) << 16", "uint32(binary.LittleEndian.Uint16(data))"}, []string{"widen"}},
 	{"half precision without subnormal numbers", "33", "linear.go", []string{"dst[i] = float16.Frombits(binary.LittleEndian.Uint16(data[2*i:])).Float32()", "if dst[i] = float16.Frombits(binary.LittleEndian.Uint16(data[2*i:])).Float32(); dst[i] < 6e-5 && dst[i] > -6e-5 {\n\t\t\t\tdst[i] = 0\n\t\t\t}"}, []string{"widen"}},
 	{"weights transposed", "2", "linear.go", []string{"w.check(x, bias)\n", "w.check(x, bias)\n\tsize, other := w.DType.Size(), make([]byte, len(w.Data))\n\tfor i := range w.Rows * w.Cols {\n\t\tcopy(other[i*size:(i+1)*size], w.Data[(i%w.Cols*w.Rows+i/w.Cols)*size:])\n\t}\n\tw.Data = other\n"}, []string{"Linear"}},
 	{"big-endian offsets in the header", "", "safetensors.go", []string{"n := binary.LittleEndian.Uint64(data)", "n := binary.BigEndian.Uint64(data)"}, []string{"ParseSafetensors"}},
