@@ -157,7 +157,7 @@ func Linear(x []float32, w Matrix, bias []float32) []float32 {
 		if bias != nil {
 			for t := range seq {
 				row := y[t*w.Rows : (t+1)*w.Rows]
-				for r := from; r < to; r++ {
+				for r := from; r < to; r++ { // not add, whose parallel work would cost an allocation for each token
 					row[r] += bias[r]
 				}
 			}
