@@ -65,9 +65,6 @@ func RMSNorm(x, weight []float32, eps float32) []float32 {
 
 // rmsScale returns 1 / sqrt(mean(row²) + eps).
 func rmsScale(row []float32, eps float32) float32 {
-	var sum float64
-	for _, v := range row {
-		sum += float64(v) * float64(v)
-	}
-	return float32(1 / math.Sqrt(sum/float64(len(row))+float64(eps)))
+	mean := sumSquares(row) / float64(len(row))
+	return float32(1 / math.Sqrt(mean+float64(eps)))
 }

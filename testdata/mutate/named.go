@@ -90,7 +90,7 @@ var portingBugs = []bug{
 	{"norm weight left out", "12", "rmsnorm.go", []string{"v * scale * weight[i]", "v * scale"}, []string{"RMSNorm"}},
 	{"1 + weight, as Gemma does", "12", "rmsnorm.go", []string{"v * scale * weight[i]", "v * scale * (1 + weight[i])"}, []string{"RMSNorm"}},
 	{"LayerNorm: the mean subtracted", "", "rmsnorm.go", []string{"scale := rmsScale(row, eps)", "mean := float32(0)\n\t\tfor _, v := range row {\n\t\t\tmean += v / float32(n)\n\t\t}\n\t\tmoved := make([]float32, n)\n\t\tfor i, v := range row {\n\t\t\tmoved[i] = v - mean\n\t\t}\n\t\trow = moved\n\t\tscale := rmsScale(row, eps)"}, []string{"RMSNorm"}},
-	{"sum of squares overflows, as in half precision", "17", "rmsnorm.go", []string{"sum += float64(v) * float64(v)", "sum += float64(v) * float64(v)\n\t\tif sum > 65504 {\n\t\t\tsum = math.Inf(1)\n\t\t}"}, []string{"RMSNorm"}},
+	{"sum of squares overflows, as in half precision", "17", "kernel.go", []string{"return (s0 + s1) + (s2 + s3)", "if (s0+s1)+(s2+s3) > 65504 {\n\t\treturn math.Inf(1)\n\t}\n\treturn (s0 + s1) + (s2 + s3)"}, []string{"RMSNorm"}},
 
 	// ---- FFN, head
 	{"gate and up exchanged", "18", "ffn.go", []string{"gate := Linear(x, w.Gate, nil)", "gate := Linear(x, w.Up, nil)", "up := Linear(x, w.Up, nil)", "up := Linear(x, w.Gate, nil)"}, []string{"FFN"}},

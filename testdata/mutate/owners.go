@@ -43,7 +43,7 @@ var owners = map[string]string{
 	"leavesFolder": "parseIndex", "maxShards": "parseIndex",
 	"connector.take": "Model.connect", "connector.has": "Model.connect", "layerOf": "Model.connect", "connector.matrix": "Model.connect", "connector.vector": "Model.connect", "Model.Tensors": "Model.connect", "Model.Parameters": "Model.connect",
 	// the network
-	"help": "parallel", "region": "parallel", "share": "parallel", "helperPatience": "parallel", "pause": "parallel", "region.run": "parallel", "workRange": "parallel", "region.do": "parallel", "open": "parallel", "helpers": "parallel", "rmsScale": "RMSNorm", "Matrix.Row": "NewMatrix", "Matrix.rowTo": "NewMatrix", "bfloat16": "widen", "Matrix.check": "Linear",
+	"help": "parallel", "region": "parallel", "share": "parallel", "helperPatience": "parallel", "pause": "parallel", "region.run": "parallel", "workRange": "parallel", "region.do": "parallel", "open": "parallel", "helpers": "parallel", "rmsScale": "RMSNorm", "sumSquares": "RMSNorm", "Matrix.Row": "NewMatrix", "Matrix.rowTo": "NewMatrix", "bfloat16": "widen", "Matrix.check": "Linear",
 	"lanes.add": "lanes", "lanes.sum": "lanes",
 	// the table of kernels: any of the functions in it
 	"kernels": "tile", "current": "tile", "widenF32": "kernel.widen", "prefetchFloats": "Linear", "attentionRows": "attentionValues", "machineKernels": "tile",
