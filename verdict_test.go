@@ -151,7 +151,7 @@ var wallLimit, cpuLimit, memoryLimit = 5 * time.Minute, 2 * time.Minute, int64(4
 
 func init() {
 	if os.Getenv("QWEN_TEST_FIRST") != "" {
-		wallLimit, cpuLimit, memoryLimit = 30*time.Second, 6*time.Second, 1<<30
+		wallLimit, cpuLimit, memoryLimit = 30*time.Second, 15*time.Second, 1<<30
 	}
 }
 
