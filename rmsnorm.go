@@ -24,9 +24,9 @@ package qwen
 // a range worth a core's while, so it has share/n rows. Until parallel.go, read the call
 // as a loop over every row.
 //
-// Numerics: the squares are summed in float64, so that the order of the sum does not
-// show in the result. Then scale is rounded to float32, and so is each product, in the
-// order of the reference: first x*scale, then *weight.
+// Numerics: the squares are summed in float64 (sumSquares, kernel.go), so that the order
+// of the sum does not show in the result. Then scale is rounded to float32, and so is
+// each product, in the order of the reference: first x*scale, then *weight.
 //
 // Reference: transformers models/qwen3/modeling_qwen3.py, Qwen3RMSNorm.forward.
 //
